@@ -173,7 +173,7 @@ class ControlClient:
             timeout_s: longest wait for a message, in seconds, above 0.
         """
         self.socket_path = socket_path
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._connection: socket.socket | None = None
         self._welcome: Welcome | None = None
         self._request_id = 0
@@ -345,7 +345,7 @@ class ControlClient:
             # Python's own timeout makes the socket non-blocking, and connect(2) on a Unix socket
             # then fails at once when the backlog is full; the kernel's timeout waits (unix(7)).
             # It also spares a poll(2) before each message.
-            _limit_waiting(connection, self._timeout_s)
+            _limit_waiting(connection, self.timeout_s)
             connection.connect(self.socket_path)
         except OSError as error:
             connection.close()
@@ -379,7 +379,7 @@ class ControlClient:
             raise _NotTaken from None
         except BlockingIOError:
             self.close()
-            raise stays_silent(self.socket_path, self._timeout_s) from None
+            raise stays_silent(self.socket_path, self.timeout_s) from None
 
     def _receive(self, request_id: int) -> tuple[Welcome | Rows | Result, int | None]:
         """Receive the next message of one answer, and the descriptor that came with it."""
@@ -405,7 +405,7 @@ class ControlClient:
         try:
             message, ancillary, _flags, _ = self._recvmsg(connection)
         except BlockingIOError:
-            raise stays_silent(self.socket_path, self._timeout_s) from None
+            raise stays_silent(self.socket_path, self.timeout_s) from None
         except OSError as error:
             raise went_away(self.socket_path) from error
         descriptors = take_descriptors(ancillary)

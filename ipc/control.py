@@ -40,6 +40,15 @@ import enum
 from dataclasses import dataclass
 
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
+from ipc.route_changes import (
+    Lease,
+    PackedRoutes,
+    RouteAttributes,
+    RouteChange,
+    RouteNextHop,
+    RouteOperation,
+    RouteRenew,
+)
 
 __all__ = [
     "CONFIG_SECTIONS",
@@ -83,6 +92,7 @@ __all__ = [
     "ShowInterfaces",
     "ShowLog",
     "ShowMemory",
+    "ShowMetrics",
     "ShowNeighbors",
     "ShowNextHops",
     "ShowProtocol",
@@ -147,6 +157,7 @@ class ControlType(enum.IntEnum):
     SHOW_CONFIG = 23
     SHOW_PROTOCOL = 24
     SHOW_NEXTHOPS = 25
+    SHOW_METRICS = 26
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -338,6 +349,11 @@ class ShowMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowMetrics:
+    """The metrics in the text format of Prometheus, one row for each line."""
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """The routers that NUP knows: this one, its neighbors, those behind them; one row each."""
 
@@ -412,90 +428,6 @@ class RecordNup:
     """on or off."""
 
 
-class RouteOperation(enum.Enum):
-    """Operation on injected routes."""
-
-    ADD = "add"
-    """Refused for a prefix that the owner has already."""
-    REPLACE = "replace"
-    """Adds the route or replaces the owner's present one; renews the lease."""
-    DELETE = "delete"
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Lifetime of injected routes."""
-
-    seconds: float | None = None
-    """Seconds after the last ADD, REPLACE or ROUTE_RENEW at which they expire; None: never."""
-    is_session: bool = False
-    """Whether they are removed when the connection that injected them closes."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteNextHop:
-    """A next hop as in `ip route`: `via`, `dev` or both."""
-
-    via: str | None = None
-    dev: str | None = None
-    weight: int = 1
-    is_onlink: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RouteAttributes:
-    """The attributes of an injected route apart from its prefix."""
-
-    type: str = "unicast"
-    """A RouteType label: unicast, blackhole, unreachable, prohibit."""
-    next_hops: tuple[RouteNextHop, ...] = ()
-    metric: int = 0
-    tag: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PackedRoutes:
-    """Routes of one family as columns, so that thousands are decoded by a few calls.
-
-    `ipc/routes.py` packs and unpacks; route number i of n is the i-th entry of each column.
-    """
-
-    addresses: bytes = b""
-    """n times 4 or 16 bytes, network order."""
-    prefix_lens: bytes = b""
-    """n bytes."""
-    attributes: bytes = b""
-    """n times an index into the request's `attributes`, u16 in network order."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteChange:
-    """Inject, replace or delete routes, all of them or none.
-
-    The answer has a row for each refused route (route: its number, IPv4 before IPv6; problem: text)
-    before the result; nothing has changed then.
-    """
-
-    operation: RouteOperation
-    attributes: tuple[RouteAttributes, ...]
-    """Empty for DELETE."""
-    ipv4: PackedRoutes = PackedRoutes()
-    ipv6: PackedRoutes = PackedRoutes()
-    lease: Lease = Lease()
-    owner: str = ""
-    """A name that distinguishes several programs of one user; for DELETE, also the whole owner as
-    `show routes` shows it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteRenew:
-    """Renew every timed lease of the caller's routes."""
-
-    seconds: float
-    owner: str = ""
-    """As in RouteChange."""
-
-
 Request = (
     ShowStatus
     | ShowNeighbors
@@ -506,6 +438,7 @@ Request = (
     | ShowCounters
     | ShowLog
     | ShowMemory
+    | ShowMetrics
     | ShowNextHops
     | ShowRules
     | ShowConfig
@@ -534,6 +467,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_COUNTERS: ShowCounters,
     ControlType.SHOW_LOG: ShowLog,
     ControlType.SHOW_MEMORY: ShowMemory,
+    ControlType.SHOW_METRICS: ShowMetrics,
     ControlType.SHOW_RULES: ShowRules,
     ControlType.SHOW_NEXTHOPS: ShowNextHops,
     ControlType.SHOW_CONFIG: ShowConfig,

@@ -23,6 +23,7 @@ from ipc.control import (
     ShowInterfaces,
     ShowLog,
     ShowMemory,
+    ShowMetrics,
     ShowNeighbors,
     ShowNextHops,
     ShowProtocol,
@@ -55,6 +56,7 @@ from routectl.grammar import (
 )
 from routectl.render import views
 from routectl.route_commands import ROUTE
+from routectl.wait_commands import WAIT
 
 __all__ = ["TREE"]
 
@@ -192,6 +194,13 @@ _SHOW = Branch(
             Role.READ,
             Ask(Fields(ShowMemory), views.MEMORY),
         ),
+        Leaf(
+            "metrics",
+            "The metrics in the text format of Prometheus, as the metrics endpoint serves them",
+            "show metrics",
+            Role.READ,
+            Ask(Fields(ShowMetrics), views.METRICS),
+        ),
     ),
 )
 
@@ -290,6 +299,7 @@ TREE = Branch(
             (Positional("topics", ValueKind.TOPIC, "Only these", is_repeated=True),),
         ),
         ROUTE,
+        WAIT,
         Leaf(
             "reload",
             "Read the configuration file again and apply the difference",

@@ -24,6 +24,7 @@ from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown
 from routectl.grammar import (
     Ask,
     Assess,
+    Await,
     Check,
     Command,
     Draw,
@@ -233,19 +234,17 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             _draw(invocation, form, client.ask(build(invocation)).pages(), output)
         case Assess(build, form):
             return _assess(form, client, build(invocation), output)
-        case Local(action):
-            _carry_out_here(action, invocation, client, output)
+        case Await() as action:
+            from routectl.waiting import wait_until_reached  # loaded late
+
+            output.report(wait_until_reached(action, invocation, client))
+        case Local(local_action):
+            _carry_out_here(local_action, invocation, client, output)
         case Watch(build, form):
             changes = client.watch(build(invocation), output=output.descriptor)
             output.stream(form, _stamped(changes))
         case Save(build):
-            from routectl.saving import STANDARD_OUTPUT, save  # needed here only
-
-            path = invocation.value("file") or ""
-            if path == STANDARD_OUTPUT:
-                output.write_text(client.ask(build(invocation)).pages())
-            else:
-                output.report(save(client, build(invocation), path))
+            _save(invocation, client, build(invocation), output)
         case Import(build):
             return _import(build(invocation), invocation, client, output)
         case Lookup(form):
@@ -276,6 +275,16 @@ def _carry_out_here(
             output.report(describe(invocation.values.get("command", ())))
         case LocalAction.QUIT:
             pass  # ends the shell, which checks for it; there is nothing to end elsewhere
+
+
+def _save(invocation: Invocation, client: ControlClient, request: Request, output: Output) -> None:
+    from routectl.saving import STANDARD_OUTPUT, save  # needed here only
+
+    path = invocation.value("file") or ""
+    if path == STANDARD_OUTPUT:
+        output.write_text(client.ask(request).pages())
+    else:
+        output.report(save(client, request, path))
 
 
 def _assess(form: Form, client: ControlClient, request: Request, output: Output) -> ExitStatus:

@@ -12,6 +12,7 @@ The action of a leaf is one of:
 
     Ask             a request to the daemon, whose rows are shown in a form
     Assess          the same; the exit status is the daemon's health
+    Await           a request that is repeated until its rows show a state
     Command         a request that changes something; the lines of its result are shown
     Check           a request to check the daemon's file, or a local check of a named file
     Save            a request whose rows are parts of a text, which is written to a file
@@ -28,7 +29,7 @@ Nothing here uses a socket or a terminal.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ipc.control import (
@@ -40,7 +41,7 @@ from ipc.control import (
     SnapshotOpen,
 )
 from routectl.iproute import ROUTE_TYPES
-from routectl.render.text import Form
+from routectl.render.text import Form, Row
 
 __all__ = [
     "CONFIG_SECTIONS",
@@ -53,6 +54,7 @@ __all__ = [
     "Argument",
     "Ask",
     "Assess",
+    "Await",
     "Branch",
     "Check",
     "Command",
@@ -230,6 +232,15 @@ class Assess:
 
 
 @dataclass(frozen=True, slots=True)
+class Await:
+    """Action: send a request again and again until nothing is missing."""
+
+    build: Callable[[Invocation], Request]
+    missing: Callable[[Sequence[Row], Invocation], str]
+    """What is missing according to the rows; empty if nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """Action: send a request that changes something, and show the lines of its result."""
 
@@ -309,7 +320,18 @@ class Local:
 
 
 Action = (
-    Ask | Assess | Check | Command | Draw | ExplainAddress | Import | Lookup | Save | Watch | Local
+    Ask
+    | Assess
+    | Await
+    | Check
+    | Command
+    | Draw
+    | ExplainAddress
+    | Import
+    | Lookup
+    | Save
+    | Watch
+    | Local
 )
 
 

@@ -11,10 +11,11 @@ __all__ = ["BRANCHES", "COMMANDS"]
 _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
-    (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
-    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory"),
+    (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
+    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory", "metrics"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
+    ("wait",): ("synced", "neighbors", "route"),
     ("clear",): ("neighbor",),
     ("record",): ("on", "off"),
     ("log",): ("level",),
@@ -32,5 +33,6 @@ COMMANDS: dict[_Names, tuple[int, int, _Names, _Names, _Names, _Names, str]] = {
     ("show", "counters"): (2, 16, (), (), (), (), "COUNTERS"),
     ("show", "log"): (2, 22, ("level", "event"), (), ("level", "event"), (), "LOG"),
     ("show", "memory"): (2, 17, (), (), (), (), "MEMORY"),
+    ("show", "metrics"): (2, 26, (), (), (), (), "METRICS"),
     ("health",): (1, 10, (), (), (), (), "HEALTH"),
 }  # fmt: skip

@@ -36,6 +36,7 @@ __all__ = [
     "LOG",
     "LOOKUP",
     "MEMORY",
+    "METRICS",
     "NEIGHBORS",
     "PROTOCOL",
     "ROUTES",
@@ -183,6 +184,8 @@ STATUS = Record(
 )
 
 HEALTH = TextLines(verdict)
+
+METRICS = TextLines(lambda row: str(row.get("text")))
 
 NEIGHBORS = TextTable(
     (

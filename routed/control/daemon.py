@@ -7,12 +7,14 @@ may keep.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
+from routed.control.selection import RouteSelector
 from routed.control.tables import TablePage
 from routed.control.views import (
     ConfigView,
@@ -24,7 +26,6 @@ from routed.control.views import (
     NeighborView,
     NextHopObjectView,
     ProtocolView,
-    RouteSelector,
     RouteView,
     RuleView,
     StatusView,
@@ -128,6 +129,10 @@ class Daemon(Protocol):
         """Changes for `monitor`."""
 
     @property
+    def client_refusals(self) -> Counter[str]:
+        """Refused clients by reason, which the server of the management socket counts here."""
+
+    @property
     def recording(self) -> Recording:
         """The recording of NUP."""
 
@@ -170,6 +175,9 @@ class Daemon(Protocol):
 
     def memory(self) -> Sequence[MemoryView]:
         """List the parts of the daemon with a notable share of its memory."""
+
+    def metrics(self) -> str:
+        """Return the metrics in the text format of Prometheus."""
 
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         """Iterate over every router that NUP knows, in chunks of bounded size; some are empty."""

@@ -17,7 +17,6 @@ from typing import Any
 
 from ipc.control import (
     CONFIG_SECTIONS,
-    AddressFamily,
     ClearNeighbor,
     Configure,
     ControlType,
@@ -38,6 +37,7 @@ from ipc.control import (
     ShowInterfaces,
     ShowLog,
     ShowMemory,
+    ShowMetrics,
     ShowNeighbors,
     ShowNextHops,
     ShowProtocol,
@@ -63,6 +63,7 @@ from routed.control.injection import (
     read_change,
 )
 from routed.control.rows import columns_of
+from routed.control.selection import RouteSelector, fib_selector, route_selector
 from routed.control.tables import ResultTable, TablePage
 from routed.control.views import (
     ConfigView,
@@ -72,11 +73,11 @@ from routed.control.views import (
     InterfaceView,
     LogView,
     MemoryView,
+    MetricLineView,
     NeighborView,
     NextHopObjectView,
     ProtocolView,
     RecordingView,
-    RouteSelector,
     RouteView,
     RuleView,
     StatusView,
@@ -84,8 +85,7 @@ from routed.control.views import (
 )
 from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.model.command import FibCommand, ReloadAction
-from routed.model.prefix import Address, Family, Prefix
-from routed.model.route import RouteSource
+from routed.model.prefix import Address, Prefix
 
 __all__ = ["HANDLERS", "Handler"]
 
@@ -138,13 +138,7 @@ async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Call
 async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
     """Answer with the candidates that the request selects."""
     try:
-        selector = RouteSelector(
-            _family(request.family),
-            None if request.prefix is None else Prefix.parse(request.prefix),
-            request.is_longer,
-            None if request.source is None else _source(request.source),
-            request.is_selected_only,
-        )
+        selector = route_selector(request)
     except ValueError as error:
         return _usage(str(error))
     return _table(RouteView, daemon.tables, selector, daemon.tables.routes)
@@ -165,10 +159,9 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
 async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
     """Answer with the desired routes that the request selects."""
     try:
-        prefix = None if request.prefix is None else Prefix.parse(request.prefix)
+        selector = fib_selector(request)
     except ValueError as error:
         return _usage(str(error))
-    selector = RouteSelector(_family(request.family), prefix, request.is_longer)
     return _table(FibView, daemon.tables, selector, daemon.tables.fib)
 
 
@@ -235,6 +228,11 @@ async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
 async def show_memory(daemon: Daemon, _request: ShowMemory, _caller: Caller) -> Answer:
     """Answer with the memory of all parts."""
     return Views(MemoryView, daemon.memory())
+
+
+async def show_metrics(daemon: Daemon, _request: ShowMetrics, _caller: Caller) -> Answer:
+    """Answer with the metrics, line by line."""
+    return Views(MetricLineView, [MetricLineView(line) for line in daemon.metrics().splitlines()])
 
 
 async def show_topology(daemon: Daemon, _request: Topology, _caller: Caller) -> Answer:
@@ -397,6 +395,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_COUNTERS: show_counters,
     ControlType.SHOW_LOG: show_log,
     ControlType.SHOW_MEMORY: show_memory,
+    ControlType.SHOW_METRICS: show_metrics,
     ControlType.SHOW_RULES: show_rules,
     ControlType.SHOW_NEXTHOPS: show_nexthops,
     ControlType.SHOW_CONFIG: show_config,
@@ -449,14 +448,3 @@ def _not_found(text: str) -> Final:
 
 def _usage(text: str) -> Final:
     return Final(Result(ResultCode.USAGE, (text,)))
-
-
-def _family(family: AddressFamily | None) -> Family | None:
-    return None if family is None else Family[family.name]
-
-
-def _source(name: str) -> RouteSource:
-    labels = {source.label: source for source in RouteSource}
-    if name not in labels:
-        raise ValueError(f"{name!r} is no route source: {', '.join(labels)}")
-    return labels[name]

@@ -28,6 +28,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_COUNTERS: Role.READ,
     ControlType.SHOW_LOG: Role.READ,
     ControlType.SHOW_MEMORY: Role.READ,
+    ControlType.SHOW_METRICS: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
     ControlType.SHOW_NEXTHOPS: Role.READ,
     ControlType.SHOW_CONFIG: Role.READ,

@@ -135,7 +135,7 @@ class ManagementServer:
             max_sessions: above RESERVED_FOR_ADMIN.
         """
         self._access = access
-        self.refusals: Counter[str] = Counter()
+        self._refusals = daemon.client_refusals
         """By reason: connection refused (`admission`), session closed for a fault (`misuse`) or for
         another client (`idle`), request denied (`role`)."""
         self._listener = listener
@@ -357,7 +357,7 @@ class ManagementServer:
             self._log(EVENT_CHANGED, {**_identity(caller), **fields})
 
     def _refused(self, caller: PeerCredentials, kind: str, reason: str) -> None:
-        self.refusals[kind] += 1
+        self._refusals[kind] += 1
         self._log(EVENT_REFUSED, {**_identity(caller), "reason": reason})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
 
 __all__ = [
@@ -26,13 +26,13 @@ __all__ = [
     "InterfaceView",
     "LogView",
     "MemoryView",
+    "MetricLineView",
     "NeighborView",
     "NextHopObjectView",
     "NextHopView",
     "ProtocolView",
     "RecordingView",
     "ReloadView",
-    "RouteSelector",
     "RouteView",
     "RuleView",
     "StatusView",
@@ -402,6 +402,13 @@ class MemoryView:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricLineView:
+    """A line of the metrics in the text format of Prometheus."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingView:
     """A piece of a recording; all pieces in order are its text."""
 
@@ -419,28 +426,9 @@ VIEW_CLASSES: tuple[type, ...] = (
     CounterView,
     LogView,
     MemoryView,
+    MetricLineView,
     NextHopObjectView,
     RuleView,
     ConfigView,
     ProtocolView,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RouteSelector:
-    """A selection of candidates; the default selects all."""
-
-    family: Family | None = None
-    prefix: Prefix | None = None
-    is_longer: bool = False
-    """With `prefix`: everything inside it, instead of exactly it."""
-    source: RouteSource | None = None
-    is_selected_only: bool = False
-
-    def matches_prefix(self, prefix: Prefix) -> bool:
-        """Return whether candidates of a prefix may be selected."""
-        if self.family is not None and prefix.family != self.family:
-            return False
-        if self.prefix is None:
-            return True
-        return self.prefix.covers(prefix) if self.is_longer else prefix == self.prefix

@@ -13,7 +13,6 @@ from routed.control.policy import AccessList
 from routed.control.server import ManagementServer
 from routed.engine.router import Router
 from routed.engine.show.daemon import Reporter
-from routed.engine.show.metrics import Exporter
 from routed.log.logger import Logger
 from routed.metrics.server import MetricsServer
 
@@ -54,11 +53,9 @@ class ClientServers:
     def serve_metrics(self, listener: socket.socket) -> None:
         """Serve the metrics endpoint, in place of an earlier one."""
         self._stop_metrics()
-        refusals = {} if self._management is None else self._management.refusals
-        exporter = Exporter(self._reporter, self._router, refusals)
         self._metrics = MetricsServer(
             listener,
-            exporter.collect,
+            self._reporter.exposition,
             may_read=self._may_read,
             on_defect=lambda error: self._log.emit("internal-error", where="metrics", error=error),
         )

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from routed.control.daemon import CommandOutcome, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.control.rows import to_row
+from routed.control.selection import RouteSelector
 from routed.control.server import ManagementServer
 from routed.control.tables import TablePage
 from routed.control.views import (
@@ -34,7 +36,6 @@ from routed.control.views import (
     NeighborView,
     NextHopObjectView,
     ProtocolView,
-    RouteSelector,
     RouteView,
     RuleView,
     StatusView,
@@ -55,6 +56,7 @@ from tests.fakes.fake_views import (
     INTERFACES,
     LOG,
     MEMORY,
+    METRICS,
     NEIGHBORS,
     NEXTHOPS,
     PROTOCOLS,
@@ -90,6 +92,7 @@ class FakeDaemon:
     cleared: list[Address] = field(default_factory=list)
     is_recording: bool = False
     log_levels: list[str] = field(default_factory=list)
+    client_refusals: Counter[str] = field(default_factory=Counter)
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
     """How far dumps of routes have come."""
@@ -129,6 +132,9 @@ class FakeDaemon:
     @property
     def recording(self) -> FakeDaemon:
         return self
+
+    def metrics(self) -> str:
+        return METRICS
 
     def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
         self.on_chunk()

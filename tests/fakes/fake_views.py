@@ -56,6 +56,12 @@ STATUS = StatusView(
     problems=("failed 1",),
 )
 
+METRICS = """\
+# TYPE routed_uptime_seconds gauge
+# HELP routed_uptime_seconds Time since the daemon started.
+routed_uptime_seconds 3725
+"""
+
 NEIGHBORS = (
     NeighborView(
         router_id=Address.parse("10.255.0.2"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import parser as text_format
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import topology
@@ -78,6 +79,16 @@ def test_the_numbers_are_those_of_show(lab: Lab) -> None:
         assert metrics["routed_memory_bytes"][("part", process),] > 1_000_000
     neighbors = {dict(key)["neighbor"] for key in metrics["routed_nup_prefixes"]}
     assert neighbors == {lab.node("A").router_id, lab.node("B").router_id}
+
+
+def test_show_metrics_has_the_same_families_without_the_endpoint(lab: Lab) -> None:
+    text = "".join(row["text"] + "\n" for row in lab.routectl("R", "show", "metrics"))
+    found = {
+        sample.name
+        for family in text_format.text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found == set(scrape(lab.file(SOCKET)))
 
 
 def test_a_reload_moves_the_endpoint_and_takes_it_away(lab: Lab) -> None:

@@ -167,6 +167,25 @@ def _expressions(document: Any) -> Any:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "prometheus").glob("routed-*")), ids=lambda path: path.name
+)
+def test_the_units_for_metrics_are_understood(path: Path, tmp_path: Path) -> None:
+    for unit in (CONFIGS / "prometheus").glob("routed-*"):
+        # The programs that a unit starts are another matter, and may be elsewhere here.
+        text = re.sub(
+            r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE
+        )
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / path.name)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    complaints = [line for line in done.stderr.splitlines() if path.name in line]
+    assert (complaints, done.returncode) == ([], 0), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_the_unit_is_understood_and_as_closed_as_the_manual_says(tmp_path: Path) -> None:
     """2.8 of 10 on systemd 252. Alone: beside its drop-in it would be the form without root."""
     alone = tmp_path / "routed.service"

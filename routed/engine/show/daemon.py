@@ -42,6 +42,7 @@ from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNT
 from routed.engine.show.explain import explain
 from routed.engine.show.health import assess
 from routed.engine.show.memory import ProcessMemory
+from routed.engine.show.metrics import Exporter
 from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTables
@@ -49,6 +50,7 @@ from routed.engine.show.topology import TopologyTable, neighbor_chunks
 from routed.imsg.messages import ConfBegin, NextHopReport
 from routed.log.events import EVENTS
 from routed.log.logger import timestamp
+from routed.metrics.exposition import Form
 from routed.model.prefix import Address
 from routed.model.route import DEFAULT_DISTANCE, NextHop
 from routed.nup.events import AdjacencyState, NeighborRow, TraceCode
@@ -101,6 +103,8 @@ class Reporter:
         self._queue, self._watch = parent.queue, parent.watch
         self._nexthop_turn = trio.Lock()
         self._topology = TopologyTable(router)
+        self.client_refusals: Counter[str] = Counter()
+        self._exporter = Exporter(self, reports, router)
 
     def parent_silent_s(self, now: float) -> float | None:
         """Return how long the parent has been silent; None while it does not hang."""
@@ -332,6 +336,14 @@ class Reporter:
                 MemoryView("parent", parents, None, "resident memory of the parent process")
             )
         return views
+
+    def metrics(self) -> str:
+        """Return the metrics in the text format of Prometheus."""
+        return self._exporter.collect(Form.TEXT)
+
+    def exposition(self, form: Form) -> str:
+        """Return the metrics in a format that the client of the endpoint has chosen."""
+        return self._exporter.collect(form)
 
     def snapshot_fd(self) -> int:
         """Return the descriptor of the snapshot."""

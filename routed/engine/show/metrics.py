@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from routed.control.daemon import Daemon
 from routed.control.views import HealthState, StatusView
 from routed.engine.router import Router
 from routed.engine.show.counters import FIB_COUNTERS
-from routed.engine.show.daemon import Reporter
+from routed.engine.show.parent_reports import ParentReports
 from routed.metrics.exposition import Form, Kind, MetricFamily, render
 from routed.model.route import RouteSource
 from routed.nup.events import AdjacencyState
@@ -37,28 +38,25 @@ has a series from its first occurrence on."""
 class Exporter:
     """Makes an exposition of the state of all components."""
 
-    def __init__(
-        self, reporter: Reporter, router: Router, client_refusals: Mapping[str, int]
-    ) -> None:
-        """Read a reporter's views, and from the router what they leave out.
+    def __init__(self, daemon: Daemon, reports: ParentReports, router: Router) -> None:
+        """Read the views of a daemon, and elsewhere what they leave out.
 
         Args:
-            reporter: of the same router.
-            router: read directly where there is no view.
-            client_refusals: refused management clients by reason; live.
+            daemon: makes the views.
+            reports: what its parent has reported.
+            router: of the same daemon.
         """
-        self._reporter = reporter
-        self._reports = reporter.reports
+        self._views = daemon
+        self._reports = reports
         self._router = router
         self._desired = router.desired
-        self._client_refusals = client_refusals
 
     def collect(self, form: Form = Form.OPENMETRICS) -> str:
         """Make the exposition of the present state."""
         return render(self._families(), form)
 
     def _families(self) -> Iterator[MetricFamily]:
-        status = self._reporter.status()
+        status = self._views.status()
         yield from self._daemon(status)
         yield from _verdict(status)
         yield from self._routes()
@@ -66,7 +64,7 @@ class Exporter:
         yield from self._memory()
 
     def _daemon(self, status: StatusView) -> Iterator[MetricFamily]:
-        counters = {view.name: view.value for view in self._reporter.counters()}
+        counters = {view.name: view.value for view in self._views.counters()}
         yield MetricFamily("routed", Kind.INFO, "The daemon.").add(
             1, version=status.version, router_id=str(status.router_id), sandbox=status.sandbox
         )
@@ -100,7 +98,7 @@ class Exporter:
         ).add_all("outcome", _from_zero(RELOAD_OUTCOMES, self._reports.reloads))
         yield MetricFamily(
             "routed_client_refusals", Kind.COUNTER, "Management clients refused, by reason."
-        ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._client_refusals))
+        ).add_all("reason", _from_zero(CLIENT_REFUSAL_REASONS, self._views.client_refusals))
 
     def _routes(self) -> Iterator[MetricFamily]:
         by_source = self._router.rib.candidates_by_source
@@ -135,7 +133,7 @@ class Exporter:
         )
 
     def _nup(self) -> Iterator[MetricFamily]:
-        rows = [row for chunk in self._reporter.neighbors() for row in chunk]
+        rows = [row for chunk in self._views.neighbors() for row in chunk]
         adjacencies = MetricFamily("routed_nup_adjacencies", Kind.GAUGE, "Adjacencies, by state.")
         for state in AdjacencyState:
             adjacencies.add(sum(row.state == state.value for row in rows), state=state.value)
@@ -180,7 +178,7 @@ class Exporter:
 
     def _memory(self) -> Iterator[MetricFamily]:
         memory = MetricFamily("routed_memory_bytes", Kind.GAUGE, "Memory, by part.")
-        for row in self._reporter.memory():
+        for row in self._views.memory():
             memory.add(row.size_bytes, part=row.part)
         yield memory
 

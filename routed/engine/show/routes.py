@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from routed.control.rows import plain
+from routed.control.selection import RouteSelector
 from routed.control.tables import TablePage
-from routed.control.views import FibState, NextHopView, RouteSelector, RouteView
+from routed.control.views import FibState, NextHopView, RouteView
 from routed.engine.fib.programming import KERNEL_SOURCES
 from routed.engine.router import Router
 from routed.model.prefix import Address, Prefix

@@ -9,13 +9,13 @@ import pytest
 from ipc.codec import decode
 from ipc.control import PAGE_BYTES, Rows
 from routed.control.rows import columns_of, pack_pages, to_row
+from routed.control.selection import RouteSelector
 from routed.control.views import (
     CounterView,
     FibView,
     LogView,
     NeighborView,
     NextHopView,
-    RouteSelector,
     RouteView,
     StatusView,
 )

@@ -8,7 +8,8 @@ import pytest
 
 from routed.config.load import load_text
 from routed.control.rows import columns_of, to_row
-from routed.control.views import RouteSelector, RouteView
+from routed.control.selection import RouteSelector
+from routed.control.views import RouteView
 from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
 from routed.engine.fib.programming import FibProgramming

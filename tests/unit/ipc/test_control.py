@@ -99,6 +99,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_PROTOCOL": 24,
         "SHOW_MEMORY": 17,
         "SHOW_NEXTHOPS": 25,
+        "SHOW_METRICS": 26,
         "SHOW_RULES": 18,
         "TOPOLOGY": 19,
         "EXPLAIN": 20,
