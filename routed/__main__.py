@@ -1,8 +1,8 @@
 """The command `routed`, and `python -m routed`.
 
-The signals that a running daemon serves are held before anything is imported: whoever finds the
-process by its name may signal it while Python still reads the command's modules. `_signal` is built
-in: no file is read for it.
+The signals that a running daemon handles are blocked before modules are imported: a script that
+finds the process by its name may send one while Python still reads the modules of the command.
+`_signal` is built in, so no file is read for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Hold the signals, then be the command; returns its exit status."""
+    """Block the signals and run the command. Returns its exit status."""
     pthread_sigmask(SIG_BLOCK, {SIGHUP, SIGUSR1, SIGUSR2})
     from routed.cli import main as run
 

@@ -1,7 +1,8 @@
-"""Time for the edges: a monotonic clock that can be replaced, and jitter for everything periodic.
+"""Time for edge modules: a monotonic clock that tests can replace, and jitter for periodic tasks.
 
-Cores take `now` as an argument and never come here. Wall time is read here only: where a number has
-to grow across lives of the daemon (`origin_seqno`), and for the lifetimes of keys (`wall_time`).
+Core modules receive `now` as an argument and do not import this module. Wall time is read here for
+a number that must grow across restarts of the daemon (`origin_seqno`) and for the lifetimes of keys
+(`wall_time`), and in `routed.log.logger` for the time of a log line.
 """
 
 from __future__ import annotations
@@ -13,41 +14,42 @@ from typing import Protocol
 __all__ = ["JITTER", "Clock", "MonotonicClock", "jitter", "origin_seqno", "wall_time"]
 
 JITTER = 0.25
-"""Share by which a period varies either way, so that routers started together drift apart."""
+"""The fraction by which a period varies up or down, so that routers that were started together do
+not stay synchronised."""
 
 
 class Clock(Protocol):
-    """What a room needs of time."""
+    """A monotonic clock."""
 
     def now(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean anything."""
+        """Return monotonic time in seconds; only differences have a meaning."""
         ...
 
 
 class MonotonicClock:
-    """CLOCK_MONOTONIC."""
+    """The clock CLOCK_MONOTONIC."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return monotonic time in seconds."""
         return time.monotonic()
 
 
 def jitter(period_s: float, rng: random.Random) -> float:
-    """A period varied by up to a quarter either way, evenly."""
+    """Vary a period by up to JITTER up or down, with a uniform distribution."""
     return period_s * rng.uniform(1 - JITTER, 1 + JITTER)
 
 
 def wall_time() -> float:
-    """Seconds since 1970, as this host believes; it may jump."""
+    """Return this host's wall time in seconds since 1970, which may jump."""
     return time.time()  # noqa: TID251  (lifetimes of keys are agreed on in wall time)
 
 
 def origin_seqno() -> int:
-    """A 32-bit origin seqno later than any that an earlier life of this router used.
+    """Return a 32-bit origin seqno later than any that this router used before its restart.
 
-    Seconds since 1970 grow by one each second; a life that raises its seqno does so far more
-    seldom. A clock that was set back by up to four years costs one seqno request per prefix; by
-    more, and neighbors use this router when they have forgotten its earlier life (docs/nup.md,
-    section 6).
+    The seqno is the wall time in seconds; a running router raises its seqno far less often than
+    once a second. If the clock was set back by up to four years, that costs one seqno request per
+    prefix. If it was set back by more, neighbors use this router only after they have forgotten its
+    former seqno (docs/nup.md, section 6).
     """
     return int(time.time()) & 0xFFFF_FFFF  # noqa: TID251  (must grow across restarts)

@@ -1,9 +1,9 @@
 """Answers to the engine's requests: each goes to the engine that sent the request, or nowhere.
 
-An answer may take longer than the engine lives, and each engine starts its request ids anew. So a
-request carries a *ticket* inside the parent: its request id and the number of the engine that sent
-it. An answer with the ticket of a former engine is dropped, because the client has lost its
-connection with that engine.
+An engine may end before its request is answered, and the request ids of each engine begin at 1
+again. Hence a request has a *ticket* inside the parent: its request id and the number of the engine
+that sent it. An answer with the ticket of a former engine is dropped, because the client has lost
+its connection with that engine.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _ID_BITS = 32
 
 
 class EngineAnswers:
-    """Sends answers and notices to the running engine."""
+    """The sender of answers and notices to the running engine."""
 
     def __init__(self, supervisor: Supervisor) -> None:
+        """Send to the engine that a supervisor runs."""
         self._supervisor = supervisor
 
     def ticket(self, request_id: int) -> int:
@@ -29,7 +30,7 @@ class EngineAnswers:
         """Send an answer to the engine that sent the request, if it is still running.
 
         Args:
-            ticket: of the request; 0 for a signal, whose answer goes to the engine that is running.
+            ticket: ticket of the request; 0 for a signal, whose answer goes to the running engine.
             answer: the message.
         """
         engine, request_id = divmod(ticket, 1 << _ID_BITS)

@@ -1,14 +1,14 @@
-"""The NUP sockets: which links should have one, and what the present engine was handed.
+"""The NUP sockets: the links that have one, and the copies that the present engine has.
 
-The parent opens them, for an engine may not, and keeps them: an engine gets a copy. It never reads
-them. When an engine dies, and while a link is down, the port stays taken, so that nobody else on
-this machine can bind it; the next engine gets a copy of the same socket, once its options are what
-they were (`routed.parent.nup_socket_options.is_reusable`). What arrived meanwhile is thrown away by
-the engine.
+The parent opens the sockets, because an engine may not, and keeps them; an engine gets copies. The
+parent never reads them. When an engine dies, and while a link is down, the socket stays bound, so
+that no other process on this machine can bind the port. The next engine gets a copy of the same
+socket once its options have been restored (`routed.parent.nup_socket_options.is_reusable`). The
+engine discards the datagrams that arrived in the meantime.
 
-A link that goes takes its socket along; so does one that NUP runs on no longer, and one that
-changes its family. A socket that cannot be opened now (the engine still holds an old one, or
-descriptors are short) is tried again after SOCKET_RETRY_S, for as long as the link should have one.
+The socket of a link is closed when the link is removed, when NUP no longer runs on it, and when its
+family changes. A socket that cannot be opened (the engine still holds an old one, or there is no
+free descriptor) is tried again after SOCKET_RETRY_S, as long as NUP should run on the link.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from routed.parent.nup_socket_options import is_reusable, open_neighbor_socket
 __all__ = ["SOCKET_RETRY_S", "NeighborSockets", "neighbor_family"]
 
 SOCKET_RETRY_S = 0.25
-"""After this long a NUP socket that could not be opened is tried again."""
+"""The pause before a socket that could not be opened is tried again."""
 
 
 @dataclass(slots=True)
@@ -42,11 +42,11 @@ class _Kept:
     family: Family
     sock: socket.socket
     is_handed_over: bool = False
-    """To the present engine, which has not been told since that the link has none."""
+    """Whether the present engine has a copy, and the link has not been unusable since."""
 
 
 class NeighborSockets:
-    """Owns the sockets, and the links whose socket is tried again."""
+    """The owner of the NUP sockets, which retries those that could not be opened."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class NeighborSockets:
 
         Args:
             interfaces: the section of the configuration.
-            links: all links, as they are now.
+            links: the present links.
             supervisor: its running engine gets a copy of each socket.
-            log: for sockets that were opened, and those that could not be.
+            log: receives an event for each socket that was opened, or could not be.
         """
         self._interfaces = interfaces
         self._links = links
@@ -69,10 +69,10 @@ class NeighborSockets:
         self._log = log
         self._kept: dict[int, _Kept] = {}
         self._due: dict[int, float] = {}
-        """When to try again, by link."""
+        """Monotonic time of the next attempt, by interface index."""
         self._has_due = trio.Event()
         self._ports: set[int] = set()
-        """Links that NUP was to run on, and does not, because they are ports of others."""
+        """Links on which NUP is configured and does not run, because they are ports of others."""
 
     def __len__(self) -> int:
         return sum(kept.is_handed_over for kept in self._kept.values())
@@ -82,23 +82,23 @@ class NeighborSockets:
         return kept is not None and kept.is_handed_over
 
     def begin_session(self) -> None:
-        """A new engine has none."""
+        """Record that a new engine has no copies."""
         for kept in self._kept.values():
             kept.is_handed_over = False
 
     def forget(self, ifindex: int) -> None:
-        """The link is gone, or NUP runs on it no longer, and its socket goes with it."""
+        """Close the socket of a link that was removed, or on which NUP no longer runs."""
         kept = self._kept.pop(ifindex, None)
         if kept is not None:
             kept.sock.close()
 
     def close(self) -> None:
-        """Give all of them up."""
+        """Close all sockets."""
         for ifindex in list(self._kept):
             self.forget(ifindex)
 
     def follow(self, interfaces: Sequence[InterfaceConfig]) -> None:
-        """Decide by another section from now on; `reconcile_all` opens and closes sockets."""
+        """Use another section from now on; `reconcile_all` opens and closes sockets."""
         self._interfaces = interfaces
 
     def reconcile_all(self) -> None:
@@ -114,7 +114,7 @@ class NeighborSockets:
             self.reconcile(change.after)
 
     def reconcile(self, link: Interface) -> None:
-        """Give the engine a socket for a link, if NUP runs there and the engine has none."""
+        """Send the engine a socket for a link, if NUP runs there and the engine has none."""
         entry = interface_for(self._interfaces, link.ifname)
         family = neighbor_family(link, entry)
         self._record_port(link, is_configured=entry is not None)
@@ -140,7 +140,7 @@ class NeighborSockets:
         engine.send(SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=copy)
 
     def _rest(self, link: Interface, *, is_configured: bool) -> None:
-        """A link that cannot speak now keeps its socket if it will again."""
+        """Close the socket of a link that NUP cannot use, or keep it if that may change."""
         kept = self._kept.get(link.ifindex)
         if link.is_port or not is_configured:
             self.forget(link.ifindex)
@@ -148,7 +148,7 @@ class NeighborSockets:
             kept.is_handed_over = False
 
     def _refreshed(self, link: Interface, family: Family) -> _Kept | None:
-        """The link's socket, fit for another engine; None when there is no such socket."""
+        """Restore the kept socket of a link for another engine; None if that is impossible."""
         kept = self._kept.get(link.ifindex)
         if kept is None:
             return None
@@ -159,10 +159,10 @@ class NeighborSockets:
         return None
 
     def _opened(self, link: Interface, family: Family) -> _Kept:
-        """A new socket for a link.
+        """Open a new socket for a link.
 
         Raises:
-            OSError: there can be none now.
+            OSError: it cannot be opened now.
         """
         kept = _Kept(family, open_neighbor_socket(link.ifindex, link.ifname, family))
         self._kept[link.ifindex] = kept
@@ -170,14 +170,14 @@ class NeighborSockets:
         return kept
 
     def _record_port(self, link: Interface, *, is_configured: bool) -> None:
-        """Say once that NUP does not run on a link because it is a port of another one."""
+        """Log once that NUP does not run on a link because it is a port of another one."""
         is_refused = link.is_port and is_configured
         if is_refused and link.ifindex not in self._ports:
             self._log.emit("nup-not-on-port", link=link.ifname)
         (self._ports.add if is_refused else self._ports.discard)(link.ifindex)
 
     def link_plans(self, new: Sequence[InterfaceConfig]) -> list[LinkPlan]:
-        """Say for every link how NUP runs there, and how it would by another configuration."""
+        """Return for every link its present entry, and its entry in another section."""
         return [
             LinkPlan(
                 link.ifname,
@@ -206,13 +206,13 @@ class NeighborSockets:
 
 
 def neighbor_family(link: Interface, entry: InterfaceConfig | None) -> Family | None:
-    """What NUP speaks over on a link: IPv6 if it can, else IPv4; None where it does not run.
+    """Choose the family of NUP on a link: IPv6 if possible, else IPv4; None if NUP does not run.
 
-    On a port of a bridge or a bond nothing is ever received, and what is sent there comes from the
-    other one's address: neighbors would take the two for one that forgets them all the time.
+    A port of a bridge or a bond receives nothing, and its datagrams have the source address of the
+    bridge or bond: to neighbors the two would appear as one router that keeps losing its state.
 
-    While an IPv6 address is still being checked for duplicates nothing is opened: it will be
-    usable in a second, and the adjacency should not move from one family to the other.
+    While an IPv6 address is checked for duplicates, the result is None: the address will be usable
+    within a second, and the adjacency should not move from one family to the other.
     """
     if entry is None or not link.is_up or link.is_loopback or link.is_port:
         return None

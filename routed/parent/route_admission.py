@@ -1,13 +1,13 @@
-"""The engine's desired routes on their way into the parent's books: unpacked, judged, and bounded.
+"""Admission of the engine's desired routes to the FIB tables: decoding, validation, and limits.
 
-The engine is not trusted. Columns that are no columns end it (`ColumnError`); a route that it may
-not ask for (a table that is not configured, next hops that cannot be) is left out and reported, and
-the rest of the message is taken. Updates faster than the kernel follows, and more routes than can
-be meant, end it too.
+The engine is not trusted. A malformed column ends it (`ColumnError`). A route that it may not
+install (its table is not configured, or its next hops are impossible) is left out and reported, and
+the rest of the message is admitted. Updates that arrive faster than the kernel is programmed, and
+an implausible number of routes, end the engine as well.
 
-Cost: each next hop, prefix and index of a message is looked at a fixed number of times, so the work
-is linear in the message's bytes whatever it says (`tests/unit/parent/test_route_admission.py`
-counts).
+Cost: each next hop, prefix and index of a message is processed a fixed number of times, so the work
+is linear in the bytes of the message, whatever its content
+(`tests/unit/parent/test_route_admission.py` counts the steps).
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ __all__ = [
 ]
 
 UPDATES_WAITING_MAX = 32
-"""Four times what `routed.engine.fib.desired` ever has on its way."""
+"""The most updates in flight: four times as many as `routed.engine.fib.desired` ever has."""
 ROUTES_MAX = 4_000_000
-"""What an engine may want at once: four times the full tables of today. Without a bound an engine
-that went mad would fill this process and the kernel until the machine is out of memory."""
+"""The most desired routes: four times a full table of today. Without a limit a defective engine
+could use up the memory of this process and of the kernel."""
 
 COLUMNS_MAX = 16
-"""Columns of one kind in a message. An honest engine has one for each family of a table, and
-two tables while a reload moves it from one to the other."""
+"""The most columns of one kind in a message. A correct engine has one for each family of a table,
+and two tables while a reload moves the routes from one to the other."""
 
 
 class Refused(NamedTuple):
-    """A route that the engine may not ask for."""
+    """A route that the engine may not install."""
 
     prefix: Prefix
     problem: str
 
 
 class RouteAdmission:
-    """Admits the desired routes of engines, and owns the count of them."""
+    """The admission of the engines' desired routes, and their count."""
 
     def __init__(self, sync: FibSync, log: Logger, martians: MartianRules = NO_EXCEPTIONS) -> None:
-        """Admit the routes of a first engine.
+        """Begin without routes.
 
         Args:
             sync: programs the routes that are admitted.
-            log: for the routes that are refused.
+            log: receives an event for each route that is refused.
             martians: the martians that may be installed, until `follow`.
         """
         self._martians = martians
         self._sync = sync
         self._log = log
         self._desired_since_counted = 0
-        """An upper bound of the desired routes: they are not counted anew for every update."""
+        """An upper bound of the desired routes, so that not every update has to count them."""
 
     def follow(self, martians: MartianRules) -> None:
         """Apply the martian rules of another configuration to later updates."""
@@ -82,7 +82,7 @@ class RouteAdmission:
         """Admit the valid routes of an update.
 
         Raises:
-            FloodError: an honest engine never sends so much.
+            FloodError: the engine exceeds UPDATES_WAITING_MAX or ROUTES_MAX.
             ColumnError: the message is malformed.
         """
         self._check_flood()
@@ -96,7 +96,7 @@ class RouteAdmission:
         self._sync.update(admitted)
 
     def handle_in_sync(self, _message: FibInSync) -> None:
-        """Let the FIB remove stale routes once the updates so far were tried.
+        """Let the FIB remove stale routes once the updates so far have been attempted.
 
         Raises:
             FloodError: too many updates are waiting.
@@ -105,11 +105,11 @@ class RouteAdmission:
         self._sync.in_sync()
 
     def handle_to_verify(self, message: NextHopsToVerify) -> None:
-        """Take next hops that are probably dead out of their groups, before the RIB decides."""
+        """Remove next hops that are probably dead from their groups, before the RIB decides."""
         self._sync.suspect(message.legs)
 
     def handle_verified(self, _message: NextHopsVerified) -> None:
-        """Restore the groups once the updates so far were tried: the RIB has decided.
+        """Restore the groups once the updates so far have been attempted: the RIB has decided.
 
         Raises:
             FloodError: too many updates are waiting.
@@ -118,13 +118,13 @@ class RouteAdmission:
         self._sync.next_hops_evaluated()
 
     def _check_flood(self) -> None:
-        """Refuse to pile up what an engine says faster than the kernel follows: an honest one
-        waits (`routed.engine.fib.desired`)."""
+        """Refuse updates that arrive faster than the kernel is programmed. A correct engine waits
+        (`routed.engine.fib.desired`)."""
         if self._sync.updates_waiting >= UPDATES_WAITING_MAX:
             raise FloodError(f"more than {UPDATES_WAITING_MAX} updates at once")
 
     def _check_amount(self, routes: int) -> None:
-        """Refuse to want more routes than can be meant."""
+        """Refuse more than ROUTES_MAX desired routes."""
         self._desired_since_counted += routes
         if self._desired_since_counted > ROUTES_MAX:
             self._desired_since_counted = self._sync.counters().desired + routes
@@ -135,10 +135,18 @@ class RouteAdmission:
 def validate_update(
     message: FibUpdateMessage, ownership: Ownership, martians: MartianRules = NO_EXCEPTIONS
 ) -> tuple[DesiredChanges, list[Refused]]:
-    """Unpack an update and leave out what may not be.
+    """Decode an update and separate the routes that are refused.
+
+    Args:
+        message: the update.
+        ownership: the tables that are configured.
+        martians: the martians that may be installed.
+
+    Returns:
+        The admitted changes, and the refused routes.
 
     Raises:
-        ColumnError: nothing that an honest engine sends.
+        ColumnError: the message is malformed.
     """
     if max(len(message.install), len(message.remove)) > COLUMNS_MAX:
         raise ColumnError(f"an update with more than {COLUMNS_MAX} columns of one kind")
@@ -158,8 +166,8 @@ def validate_update(
 
 
 class _MessageValues:
-    """The values of one message: each is validated once for each family, however many columns
-    name it."""
+    """The values of one message, each of which is validated once per family, however many columns
+    refer to it."""
 
     def __init__(self, values: tuple[FibValue, ...]) -> None:
         self.canonical = [RouteValue.canonical(value.type, value.next_hops) for value in values]
@@ -167,7 +175,7 @@ class _MessageValues:
         self._problems: dict[Family, list[str]] = {}
 
     def problems(self, family: Family) -> list[str]:
-        """Why a route of a family may not have each value; an empty text where it may."""
+        """Return for each value why a route of a family must not have it; empty if it may."""
         found = self._problems.get(family)
         if found is None:
             found = self._problems[family] = [
@@ -208,15 +216,15 @@ def _validate_columns(
         keys = [key for key, problem in zip(keys, found, strict=True) if not problem]
         return FibRows(table_id, family, keys, kept)
     if len(wanted.distinct) > len(keys):
-        # Whoever takes the rows looks at every distinct value: not at those that no row names.
+        # The receiver of the rows processes every distinct value: leave out the unused ones.
         return FibRows(table_id, family, keys, list(wanted))
     return FibRows(table_id, family, keys, wanted)
 
 
 def _to_verify(family: Family, keys: Sequence[int]) -> Sequence[int]:
-    """The keys that can be martians, by their first octets.
+    """Return the keys that may be martians by their first octets.
 
-    Cost: 2 ns a key of a column.
+    Cost: 2 ns for each key of a column.
     """
     if not isinstance(keys, KeyColumn):
         return keys
@@ -232,27 +240,27 @@ _SUSPECT_OCTETS = {
 
 
 def _keys(family: Family, column: bytes) -> Sequence[int]:
-    """The prefixes of a column, checked; as they came, where the C extension can check them.
+    """Decode and validate a column of prefixes; if the C extension can validate it, it stays bytes.
 
     Raises:
-        ColumnError: not whole, or not prefixes.
+        ColumnError: a prefix is incomplete or invalid.
     """
     if extension.native is None or len(column) % KEY_BYTES[family]:
         return unpack_keys(family, column)
     if extension.native.check_keys(column, family.width // 8) >= 0:
-        unpack_keys(family, column)  # says which one, and why
+        unpack_keys(family, column)  # raises an error with the prefix and the reason
         raise AssertionError("C and Python do not agree on what a prefix is")
     return KeyColumn(family, column)
 
 
 def _values(column: bytes, values: list[RouteValue], count: int) -> ValueColumn[RouteValue]:
-    """The values that a column of indices names.
+    """Return the values to which a column of indices refers.
 
     Raises:
-        ColumnError: another number of them, or an index beyond the values.
+        ColumnError: the number of indices is not `count`, or an index is beyond the values.
     """
     if len(column) != 4 * count or max(struct.unpack(f">{count}I", column), default=0) >= len(
         values
     ):
-        unpack_values(column, values, count)  # says what is wrong
+        unpack_values(column, values, count)  # raises an error with the reason
     return ValueColumn(values, column)

@@ -1,16 +1,16 @@
-"""Tell the service manager how we are: the sd_notify protocol, without its library.
+"""Notifications to the service manager by the sd_notify protocol, without its library.
 
-    READY=1         routes are in the kernel, or failed visibly: what `After=` waits for
-    RELOADING=1     with MONOTONIC_USEC; READY=1 again when the reload is over
-    STOPPING=1      the goodbye has begun
+    READY=1         routes are in the kernel, or have failed visibly; units with `After=` start now
+    RELOADING=1     with MONOTONIC_USEC; READY=1 again at the end of the reload
+    STOPPING=1      the daemon has begun to stop
     STATUS=...      a line for `systemctl status`
-    WATCHDOG=1      the event loop turns; when it does not for WatchdogSec=, we are restarted
+    WATCHDOG=1      the event loop runs; without it for WatchdogSec=, systemd restarts the daemon
 
-Each is one datagram to the socket that $NOTIFY_SOCKET names; a name that begins with @ is in the
-abstract namespace. Without the variable nothing happens.
+Each is one datagram to the socket in $NOTIFY_SOCKET; a name that begins with @ is in the abstract
+namespace. Without the variable nothing is sent.
 
-Failure: a manager that is gone or slow is no reason to stop routing; what could not be said is
-dropped.
+Failure: routing goes on if the manager does not answer or is slow; a notification that cannot be
+sent is dropped.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5).
 """
@@ -30,23 +30,24 @@ from routed.fib.sync import FibSync
 __all__ = ["ServiceManager", "ServiceReporter"]
 
 STATUS_PERIOD_S = 1.0
-"""How often the status line is computed; it is sent when it has changed."""
+"""The interval at which the status line is computed; it is sent if it has changed."""
 
 
 class ServiceManager:
-    """Whoever started us and wants to know."""
+    """The connection to the service manager that started the daemon, if there is one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Look for a manager.
+        """Open a socket if a service manager expects notifications.
 
         Args:
-            environment: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked at.
+            environment: the environment of the process, of which NOTIFY_SOCKET, WATCHDOG_USEC and
+                WATCHDOG_PID are used.
         """
         self.watchdog_period_s = _watchdog_period(environment)
-        """How often to call `alive`; None when nobody waits for it."""
+        """The interval at which to call `alive`, in seconds; None if there is no watchdog."""
         self._socket: socket.socket | None = None
         self._status = ""
-        """As last said."""
+        """The status line that was sent last."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return
@@ -56,34 +57,34 @@ class ServiceManager:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a service manager."""
         return self._socket is not None
 
     def ready(self, status: str) -> None:
-        """The service does its work."""
+        """Report that the service is ready, with a status line."""
         self._status = status
         self._say("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """A reload has begun; `ready` ends it."""
+        """Report that a reload has begun; `ready` ends it."""
         self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, reason: str) -> None:
-        """The service is about to end."""
+        """Report that the service has begun to stop."""
         self._say("STOPPING=1", f"STATUS=stopping: {reason}")
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; one line, said when it has changed."""
+        """Report the line for `systemctl status`, if it has changed."""
         if text != self._status:
             self._status = text
             self._say(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The event loop turns."""
+        """Report that the event loop runs."""
         self._say("WATCHDOG=1")
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -99,19 +100,20 @@ class ServiceManager:
 
 
 class ServiceReporter:
-    """Tells the service manager how the daemon is, with the FIB in numbers as its status line."""
+    """The reports to the service manager, with the counts of the FIB as status line."""
 
     def __init__(self, manager: ServiceManager, fib: FibSync) -> None:
+        """Report the counts of a FIB to a service manager."""
         self._manager = manager
         self._fib = fib
 
     def ready(self) -> None:
-        """Say that the daemon does its work: at the start, and after each reload."""
+        """Report that the daemon is ready: at the start, and after each reload."""
         self._manager.ready(self._fib.counters().text)
 
     @contextmanager
     def reload_announced(self) -> Iterator[None]:
-        """Say that a reload has begun, and at the end that the daemon is ready again."""
+        """Report that a reload has begun, and at the end that the daemon is ready again."""
         self._manager.reloading()
         try:
             yield
@@ -125,7 +127,7 @@ class ServiceReporter:
             self._manager.status(self._fib.counters().text)
 
     async def pet_watchdog(self) -> None:
-        """Show that the event loop of this process turns; it watches the engine itself."""
+        """Report that the event loop of this process runs; the parent watches the engine itself."""
         period_s = self._manager.watchdog_period_s
         while period_s is not None:
             self._manager.alive()
@@ -133,7 +135,7 @@ class ServiceReporter:
 
 
 def _watchdog_period(environment: Mapping[str, str]) -> float | None:
-    """Half of what the manager allows, if it means this process."""
+    """Return half of the watchdog's interval in seconds; None if there is none for this process."""
     text, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         return None
