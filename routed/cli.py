@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="routed",
         description="A routing daemon for Linux whose kernel table never drifts.",
-        epilog="Talk to it with routectl. Signals: HUP reloads, TERM stops, USR1 logs a diagnosis, "
+        epilog="Control it with routectl. Signals: HUP reloads, TERM stops, USR1 logs a diagnosis, "
         "USR2 steps the log level.",
     )
     parser.add_argument(
@@ -116,14 +116,17 @@ def _parser() -> argparse.ArgumentParser:
         "-f", "--foreground", action="store_true", help="stay in the foreground and log to stderr"
     )
     parser.add_argument(
-        "--check", action="store_true", help="check the configuration, say what is wrong, and end"
+        "--check", action="store_true", help="check the configuration, print all problems, and exit"
     )
     parser.add_argument(
         "--print-schema", action="store_true",
-        help="print the JSON Schema of the configuration, for editors, and end",
+        help="print the JSON Schema of the configuration, for editors, and exit",
     )  # fmt: skip
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print the version, and what works on the FIB"
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="print the version and the implementations of the FIB, and exit",
     )
     parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
@@ -186,18 +189,21 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
     if instead is None:
         if text == last_good.refused:
             complain(
-                f"{path} was taken back or never confirmed, and there is no "
-                f"{last_good.running_path} to start by instead: starting by it"
+                f"{path} was reverted or never confirmed, and there is no "
+                f"{last_good.running_path} to use instead: starting with it"
             )
         return StartedBy(config, text, path)
     try:
         good = load_text(instead, last_good.running_path)
     except ConfigError as error:
-        complain(f"{error}\n{path} was taken back, but this cannot be used instead: starting by it")
+        complain(
+            f"{error}\n{path} was reverted or never confirmed, but this cannot be used instead: "
+            "starting with it"
+        )
         return StartedBy(config, text, path)
     complain(
-        f"{path} was taken back or never confirmed: starting by {last_good.running_path} instead. "
-        "Mend the file, or say `routectl reload` to use it as it is"
+        f"{path} was reverted or never confirmed: starting with {last_good.running_path} instead. "
+        "Correct the file, or run `routectl reload` to use it as it is"
     )
     return StartedBy(good, instead, path, is_instead=True)
 

@@ -197,11 +197,11 @@ class InstanceLock:
                 select.select([], [], [], _ATTEMPT_S)
                 continue
             except OSError as error:
-                return f"its holder cannot be asked: {error.strerror}"
+                return f"its holder does not answer: {error.strerror}"
             if holder.uid in (0, os.geteuid()):
                 raise OtherInstanceError(self._describe(holder))
             return f"uid {holder.uid} ({holder.process}) has its name"
-        return "somebody has its name and does not listen"
+        return "a process has bound its name and does not listen"
 
     def _describe(self, holder: _Holder) -> str:
         who = f"{holder.process}, {holder.answer or 'which does not answer'}"

@@ -305,13 +305,13 @@ class KernelSide:
             case FibCommand.DECOUPLE:
                 left = await self.sync.decouple()
                 wanted = self.counters.desired
-                line = f"decoupled: {wanted} wanted routes are kept in mind, {left} in the kernel"
-                return FibCommandDone(not left, (line, "`fib couple` puts them back"))
+                line = f"decoupled: {wanted} desired routes are kept, {left} in the kernel"
+                return FibCommandDone(not left, (line, "`fib couple` installs them again"))
             case FibCommand.COUPLE:
                 now = await self.sync.couple()
                 lines = [f"coupled: {now.installed} of {now.desired} routes in the kernel"]
                 if now.failed:
-                    lines.append(f"{now.failed} failed; `show fib` says why")
+                    lines.append(f"{now.failed} failed; `show fib` has the reasons")
                 return FibCommandDone(True, tuple(lines))
             case FibCommand.RESYNC:
                 report = await self.sync.resync()

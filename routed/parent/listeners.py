@@ -342,5 +342,5 @@ def _check_is_socket(path: str, what: str) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISSOCK(found.st_mode):
-        raise ListenerError(f"{what} {path}: there is something else of that name")
+        raise ListenerError(f"{what} {path}: a file of that name exists and is not a socket")
     return True

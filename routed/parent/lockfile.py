@@ -155,7 +155,7 @@ def _check(descriptor: int, path: str) -> None:
     if status.st_uid != os.geteuid():
         raise LockRefusedError(f"{path} belongs to uid {status.st_uid}: remove it")
     if status.st_nlink > 1:
-        raise LockRefusedError(f"{path} is a file that has another name too: remove it")
+        raise LockRefusedError(f"{path} is a file that has another name as well: remove it")
     if stat.S_IMODE(status.st_mode) != _MODE:
         os.fchmod(descriptor, _MODE)
 

@@ -220,7 +220,7 @@ def _open_sink(config: LogConfig, *, is_foreground: bool, has_thread: bool) -> S
     as_json = config.format is LogFormat.JSON
     if config.file is not None:
         if not is_foreground and is_standard_stream(config.file):
-            raise OSError(0, "it leads nowhere in the background: start with --foreground")
+            raise OSError(0, "it has no destination in the background: start with --foreground")
         return _file_sink(config, config.file, has_thread=has_thread)
     if is_foreground and not is_journal(_STDERR, os.environ):
         return StreamSink(_STDERR, as_json=as_json)

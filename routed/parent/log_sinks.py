@@ -74,10 +74,10 @@ class _Channel:
         """
         self._unfinished = self._written(self._unfinished)
         if self._unfinished:
-            raise BlockingIOError("nobody reads the log")
+            raise BlockingIOError("the log has no reader")
         rest = self._written(line)
         if len(rest) == len(line):
-            raise BlockingIOError("nobody reads the log")
+            raise BlockingIOError("the log has no reader")
         self._unfinished = rest
 
     def _written(self, data: bytes) -> bytes:
@@ -303,7 +303,7 @@ def _why_no_reader(path: str) -> str:
     except OSError:
         return os.strerror(errno.ENXIO)
     if stat.S_ISFIFO(mode):
-        return "a FIFO that nobody reads"
+        return "a FIFO without a reader"
     if stat.S_ISSOCK(mode):
         return "a socket, which cannot be opened as a file"
     return "a device that is not there, such as /dev/tty without a terminal"

@@ -202,7 +202,7 @@ class Transactions:
         if waiting is not None and self._must_return:
             self._answers.send(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
         elif waiting is not None and trio.current_time() >= waiting.until:
-            self._answers.send(0, await self._go_back(Event.TIME_UP, "nobody confirmed in time"))
+            self._answers.send(0, await self._go_back(Event.TIME_UP, "not confirmed in time"))
         elif (request := self._queue.pop()) is not None:
             self._answers.send(request.ticket, await self._carry_out(request))
         else:
@@ -249,17 +249,17 @@ class Transactions:
     def _problem_with_confirm(self, request: ReloadRequest) -> str:
         waiting = self._unconfirmed
         if waiting is None:
-            return "nothing waits for a confirmation"
+            return "no configuration waits for a confirmation"
         named = f"say `confirm {waiting.token}` for the one of {waiting.request.asked_by}"
         if request.token:
             wrong = f"{request.token[:40]} is not the configuration that waits; {named}"
             return "" if request.token == waiting.token else wrong
         if request.uid != waiting.request.uid:
-            return f"somebody else loaded what waits; {named}"
+            return f"another user loaded the one that waits; {named}"
         is_same_login = request.login is not None and request.login == waiting.request.login
         if is_same_login or trio.current_time() >= self._returned_at + AMBIGUOUS_S:
             return ""
-        return f"another configuration was taken back before this one; {named}"
+        return f"another configuration was reverted before this one; {named}"
 
     def _refuse(self, request: ReloadRequest, problem: str) -> ReloadFinished:
         if request.is_signal:  # the service manager waits for the end of the reload it requested
@@ -297,7 +297,7 @@ class Transactions:
             ]
         if action is ReloadAction.CHECK:
             noun = "change" if len(lines) == 1 else "changes"
-            lines = [f"{self._path} is right; a reload would make {len(lines)} {noun}"]
+            lines = [f"{self._path} is valid; a reload would make {len(lines)} {noun}"]
         elif not lines:
             lines = ["nothing would change"]
         lines += [f"{key} changes at the next restart only" for key in delta.needs_restart]
@@ -338,7 +338,7 @@ class Transactions:
         if new.pid_file != former.config.pid_file:
             self._elsewhere = text
         if request.confirm_s is not None and "pid_file" in delta.needs_restart:
-            raise SwitchError(["pid_file: where the way back is kept; change it without `confirm`"])
+            raise SwitchError(["pid_file: a rollback depends on it; change it without `confirm`"])
         refused = None if text == self._last_good.running else text
         async with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
             lines = await self._switch_to(new, delta, started)
@@ -364,7 +364,7 @@ class Transactions:
         before = self._last_good.refused
         if text is not None and not await self._refuse_text(text) and is_required:
             await self._refuse_text(before)
-            raise SwitchError([f"{self._last_good.directory} cannot be written: no way back"])
+            raise SwitchError([f"{self._last_good.directory} cannot be written: no rollback"])
         try:
             yield
         except SwitchError as error:
@@ -410,7 +410,7 @@ class Transactions:
         self._step(Event.SWITCHED_UNCONFIRMED)
         self._answers.notify(self.state)
         self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
-        advice = f"say `confirm` within {confirm_s:g} s, or the old configuration comes back"
+        advice = f"say `confirm` within {confirm_s:g} s, or the old configuration is restored"
         if SECRETS_CHANGED in lines:
             lines.append("a new daemon would read the key files as they are, confirmed or not")
         return ReloadFinished(True, (*lines, f"{advice}; this one is {token}"))
@@ -447,7 +447,7 @@ class Transactions:
         """Switch to the configuration before the confirmed one, by its text, like a reload."""
         text = self._last_good.previous
         if text is None:
-            return self._give_up(["there is no earlier configuration to go back to"])
+            return self._give_up(["there is no earlier configuration"])
         started = trio.current_time()
         with self._announced():
             try:
@@ -501,15 +501,15 @@ class Transactions:
         """List warnings about changes that are not on disk and are lost with this process."""
         kept = self._last_good
         if kept.refused is not None and kept.refused == self._elsewhere:
-            where = f"what was taken back is kept in {kept.directory} only"
-            return [f"{self._path} names another pid_file: {where}, and the next start goes by it"]
+            where = f"only {kept.directory} records that it was reverted"
+            return [f"{self._path} names another pid_file: the next start uses it, because {where}"]
         if kept.is_kept:
             return []
         assert kept.running is not None  # the daemon runs
         # After a rollback a start uses `running`, and the file differs from it.
         is_former = kept.next_start(kept.running) != kept.running
         goes_by = f"the former configuration, {kept.running_path}" if is_former else self._path
-        return [f"{kept.directory} cannot be written: the next start goes by {goes_by}"]
+        return [f"{kept.directory} cannot be written: the next start uses {goes_by}"]
 
     async def _still_says(self, in_force: str | None) -> list[str]:
         """List warnings about a configuration file that differs from the one in force."""
@@ -520,8 +520,8 @@ class Transactions:
                 return await self._keys_still_hold()
         except ConfigError as error:
             self._set_file_in_force(is_in_force=False)
-            return [f"{error.problems[0]}: mend it before the next reload"]
-        return [f"{self._path} still says otherwise: mend it before the next reload"]
+            return [f"{error.problems[0]}: correct it before the next reload"]
+        return [f"{self._path} is not in force: correct it before the next reload"]
 
     async def _keys_still_hold(self) -> list[str]:
         """List warnings about key files that differ from the secrets in force."""
@@ -529,12 +529,12 @@ class Transactions:
             beside = await self._switch.changes_beside(self._switch.in_force.config)
         except SwitchError as error:
             return list(error.lines)
-        return ["key files hold other secrets: mend them before the next reload"] if beside else []
+        return ["key files have changed: correct them before the next reload"] if beside else []
 
     def _is_refused(self) -> str:
         return (
-            f"{self._path} is what was taken back or never confirmed: SIGHUP does not load it; "
-            "edit it, or say `routectl reload` to load it as it is"
+            f"{self._path} was reverted or never confirmed: SIGHUP does not load it; "
+            "edit it, or run `routectl reload` to load it as it is"
         )
 
     @contextmanager

@@ -129,7 +129,7 @@ class RouteAdmission:
         if self._desired_since_counted > ROUTES_MAX:
             self._desired_since_counted = self._sync.counters().desired + routes
         if self._desired_since_counted > ROUTES_MAX:
-            raise FloodError(f"more than {ROUTES_MAX} routes wanted")
+            raise FloodError(f"more than {ROUTES_MAX} desired routes")
 
 
 def validate_update(

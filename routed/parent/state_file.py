@@ -63,14 +63,14 @@ def read_state(path: Path) -> str | None:
     first_line, _, text = content.partition(b"\n")
     stated = _FIRST_LINE.fullmatch(first_line)
     if stated is None:
-        raise StateFileError("its first line is not that of routed, or of an earlier release")
+        raise StateFileError("its first line is not that of this release of routed")
     name, size, digest = stated.groups()
     if name != os.fsencode(path.name):
         raise StateFileError(f"it was written as {name.decode('utf-8', 'replace')}")
     if len(text) != int(size):
         raise StateFileError(f"it has {len(text)} bytes of {int(size)}")
     if hashlib.sha256(text).hexdigest().encode() != digest:
-        raise StateFileError("it was changed: the checksum is another")
+        raise StateFileError("it was changed: the checksum differs")
     return text.decode("utf-8")
 
 

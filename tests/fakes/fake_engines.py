@@ -228,9 +228,9 @@ class FakeEngine:
         if self.is_stopped:
             with trio.move_on_after(CONFIGURE_TIMEOUT_S):
                 await self.died.wait()
-            raise EngineFailed("the engine did not take the configuration")
+            raise EngineFailed("the engine did not accept the configuration")
         if self.died.is_set():
-            raise EngineFailed("the engine did not take the configuration")
+            raise EngineFailed("the engine did not accept the configuration")
 
 
 class FakeParent:

@@ -333,7 +333,7 @@ def test_a_configuration_that_the_engine_dies_of_never_comes_into_force(
         lambda: counters_or_nothing(lab).get("engine_restarts") == 1, DEADLINE_S, "the next engine"
     )
     lab.wait_converged(DEADLINE_S)
-    assert 'reload-failed problem="the engine did not take the configuration"' in lab.log("R")
+    assert 'reload-failed problem="the engine did not accept the configuration"' in lab.log("R")
     (status,) = lab.routectl("R", "show", "status")
     assert (status["config_state"], status["confirm_token"]) == ("confirmed", None)
     assert lab.kernel_routes("R", None) == before

@@ -249,7 +249,7 @@ def test_looking_at_a_reload_touches_nothing(lab: Lab) -> None:
         check = lab.run("R", ["routectl", "check"])
         plan = lab.run("R", ["routectl", "reload", "--plan"])
     assert "static 10.9.4.0/24 added" in diff.stdout
-    assert "is right; a reload would make" in check.stdout
+    assert "is valid; a reload would make" in check.stdout
     assert "kernel      remove 10.9.2.0/24 blackhole" in plan.stdout
     assert "adjacency   eth-B: ends" in plan.stdout
     assert monitor.heard == []

@@ -124,6 +124,6 @@ def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: 
     done = run('-c "$1" "$2"', "", CHOOSE_START, str(config))
     assert (done.stdout, done.stderr) == (
         "False\n",
-        f"routed: {config} was taken back or never confirmed, and there is no "
-        f"{last_good.running_path} to start by instead: starting by it\n",
+        f"routed: {config} was reverted or never confirmed, and there is no "
+        f"{last_good.running_path} to use instead: starting with it\n",
     )

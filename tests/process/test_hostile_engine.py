@@ -325,7 +325,7 @@ async def test_an_engine_that_closes_its_channel_and_lives_on_is_ended(take_over
     take_over("take_configuration()\nchannel.close()\nread_nothing()\n")
     siege = await besiege()
     assert siege.status == "killed by SIGKILL"
-    assert siege.problems == ["it has closed the channel and lives on"]
+    assert siege.problems == ["it has closed the channel and still runs"]
     assert siege.conduct.violations == {"channel": 1}
 
 

@@ -187,7 +187,7 @@ class EngineSession:
         if self._send_queue.is_full and not self._has_ended:
             self._conduct.violations["flood"] += 1
             self._log.emit(
-                "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it does not read"
+                "engine-misbehaved", problem=f"{MESSAGES_MAX} messages that it has not read"
             )
             self.kill()
             self._send_queue.close()
@@ -273,14 +273,14 @@ class EngineSession:
             with trio.fail_after(CONFIGURE_TIMEOUT_S):
                 await self._greeted.wait()
         except trio.TooSlowError as error:
-            raise EngineFailed("the engine did not say which version it is") from error
+            raise EngineFailed("the engine did not send its version") from error
 
     async def _await_answer(self) -> ConfReady | ConfApplied:
         try:
             with trio.fail_after(CONFIGURE_TIMEOUT_S):
                 return await self._answers.receive()
         except (trio.TooSlowError, trio.EndOfChannel) as error:
-            raise EngineFailed("the engine did not take the configuration") from error
+            raise EngineFailed("the engine did not accept the configuration") from error
 
     async def stop(self, *, is_restart: bool) -> None:
         """End the engine; one that runs may notify its neighbors first, for STOP_TIMEOUT_S.
@@ -453,7 +453,7 @@ class EngineSession:
             # The engine is ending, and `_reap` reports how; its final output may come later.
             await trio.sleep(CLOSED_S)
             self._conduct.violations["channel"] += 1
-            self._log.emit("engine-misbehaved", problem="it has closed the channel and lives on")
+            self._log.emit("engine-misbehaved", problem="it has closed the channel and still runs")
             self.kill()
         except VersionDiffersError:
             # `_reap` reports the status, the supervisor the reason.

@@ -183,7 +183,7 @@ def test_descriptors_are_refused_on_what_connects(tmp_path: Path, *, is_metrics:
 def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     path.write_text("precious")
-    with pytest.raises(ListenerError, match="something else of that name"):
+    with pytest.raises(ListenerError, match="a file of that name exists and is not a socket"):
         open_management_listener(str(path))
     assert path.read_text() == "precious"
 

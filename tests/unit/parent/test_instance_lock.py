@@ -130,7 +130,7 @@ def test_a_name_that_is_bound_and_not_listened_on_keeps_no_start_away(
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as squatter:
         squatter.bind(name_of(protocol))
         lock = InstanceLock(protocol, CONFIG)
-        assert lock.warning == "somebody has its name and does not listen"
+        assert lock.warning == "a process has bound its name and does not listen"
         lock.close()
 
 
@@ -190,7 +190,7 @@ def test_a_stranger_who_has_the_name_keeps_no_start_away(protocol: int, backlog:
         assert lock.warning == (
             f"uid 65534 (pid {child}) has its name"
             if backlog
-            else "its holder cannot be asked: Resource temporarily unavailable"
+            else "its holder does not answer: Resource temporarily unavailable"
         )
         lock.close()
     finally:

@@ -95,7 +95,7 @@ def test_a_second_name_would_have_us_write_into_another_file(path: Path) -> None
     precious = path.with_name("precious")
     precious.write_text("precious")
     os.link(precious, path)
-    with pytest.raises(LockRefusedError, match="has another name too: remove it"):
+    with pytest.raises(LockRefusedError, match="has another name as well: remove it"):
         LockFile(str(path), "x")
     assert precious.read_text() == "precious"
 

@@ -204,7 +204,7 @@ def test_a_fifo_without_a_reader_is_refused_and_one_with_a_reader_never_waits(
 ) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    with pytest.raises(OSError, match="a FIFO that nobody reads"):
+    with pytest.raises(OSError, match="a FIFO without a reader"):
         FileSink(str(path), as_json=False)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     sink = FileSink(str(path), as_json=False)

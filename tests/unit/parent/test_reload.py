@@ -186,7 +186,7 @@ async def test_looking_changes_nothing(tmp_path: Path, action: ReloadAction) -> 
         answer = await scene.ask(action)
         assert (answer.is_ok, answer.changes_state) == (True, False)
         assert {
-            ReloadAction.CHECK: (f"{scene.path} is right; a reload would make 3 changes",),
+            ReloadAction.CHECK: (f"{scene.path} is valid; a reload would make 3 changes",),
             ReloadAction.DIFF: (
                 "interface eth0 changed", "static 10.9.1.0/24 removed", "static 10.9.2.0/24 added",
             ),
@@ -263,7 +263,7 @@ async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path)
         assert answer.lines == (
             "static 10.9.2.0/24 removed",
             "static 10.9.1.0/24 added",
-            f"{scene.path} still says otherwise: mend it before the next reload",
+            f"{scene.path} is not in force: correct it before the next reload",
         )
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.lines == ("static 10.9.1.0/24 removed", "static 10.9.2.0/24 added"), (
@@ -289,7 +289,7 @@ async def test_a_rollback_without_a_file_that_can_be_read_says_why(tmp_path: Pat
         scene.path.unlink()
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.is_ok
-        assert "No such file or directory: mend it before the next reload" in answer.lines[-1]
+        assert "No such file or directory: correct it before the next reload" in answer.lines[-1]
 
 
 async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert (answer.is_ok, answer.lines) == (
-            False, ("there is no earlier configuration to go back to",),
+            False, ("there is no earlier configuration",),
         )  # fmt: skip
 
 
@@ -466,7 +466,7 @@ async def test_a_way_back_without_an_engine_lasts_until_there_is_one(
         scene.switch.has_engine.set()
         first, second = [await scene.answers.answers.receive() for _ in range(2)]
         assert (first[0], first[1].lines[0]) == (0, "not confirmed in time: rolled back")
-        assert (second[0], second[1].lines) == (9, ("nothing waits for a confirmation",))
+        assert (second[0], second[1].lines) == (9, ("no configuration waits for a confirmation",))
         assert scene.phase_name == "confirmed"
 
 
@@ -551,7 +551,7 @@ async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_pa
         (tmp_path / "routed.pid.refused.yaml").mkdir()  # as good as a full disk
         scene.write(2)
         answer = await scene.ask(confirm_s=60.0)
-        assert answer.lines == (f"{tmp_path} cannot be written: no way back",)
+        assert answer.lines == (f"{tmp_path} cannot be written: no rollback",)
         assert scene.switch.config == load_text(text_with(1))
         assert (await scene.ask()).is_ok, "without a confirmation it is loaded all the same"
         pid_file = f"pid_file: {tmp_path}/elsewhere/routed.pid\n"
@@ -591,7 +591,7 @@ async def test_a_confirmation_that_cannot_be_kept_says_so_and_is_kept_later(
             answer = await scene.ask(ReloadAction.CONFIRM)
             assert answer.lines == (
                 "confirmed",
-                f"{apart} cannot be written: the next start goes by the former configuration, "
+                f"{apart} cannot be written: the next start uses the former configuration, "
                 f"{apart}/routed.pid.running.yaml",
             )
             await trio.sleep(10 * KEEP_RETRY_S)
@@ -612,13 +612,13 @@ async def test_a_reload_with_a_confirmation_is_done_when_the_disk_has_room_again
         scene.write(2)
         with full_disk(apart):
             answer = await scene.ask()
-            warning = f"{apart} cannot be written: the next start goes by {scene.path}"
+            warning = f"{apart} cannot be written: the next start uses {scene.path}"
             assert answer.lines == (
                 "static 10.9.1.0/24 removed", "static 10.9.2.0/24 added", warning,
             )  # fmt: skip
             scene.write(3)
             answer = await scene.ask(confirm_s=60.0)
-            assert answer.lines == (f"{apart} cannot be written: no way back",)
+            assert answer.lines == (f"{apart} cannot be written: no rollback",)
         assert (await scene.ask(confirm_s=60.0)).is_ok
         assert last_good_of(apart, print).instead_of(text_with(3)) == text_with(2)
 
@@ -649,8 +649,8 @@ async def test_a_rollback_of_what_moves_the_pid_file_says_that_no_start_knows_of
         assert (await scene.ask()).lines[-1] == "pid_file changes at the next restart only"
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.lines[2] == (
-            f"{scene.path} names another pid_file: what was taken back is kept in {tmp_path} only, "
-            "and the next start goes by it"
+            f"{scene.path} names another pid_file: the next start uses it, because only {tmp_path} "
+            "records that it was reverted"
         )
         scene.write(3)
         assert (await scene.ask()).is_ok
@@ -692,7 +692,7 @@ async def test_secrets_that_wait_for_a_confirmation_are_said_to_be_what_a_new_da
             "a new daemon would read the key files as they are, confirmed or not",
         )
         answer = await scene.ask(ReloadAction.ROLLBACK)
-        assert "key files hold other secrets: mend them before the next reload" in answer.lines
+        assert "key files have changed: correct them before the next reload" in answer.lines
 
 
 async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Path) -> None:
@@ -703,7 +703,7 @@ async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Pat
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert answer.is_ok
         assert scene.switch.config == load_text(text_with(1))
-        warning = f"{tmp_path} cannot be written: the next start goes by {scene.path}"
+        warning = f"{tmp_path} cannot be written: the next start uses {scene.path}"
         assert warning in answer.lines
 
 
@@ -860,7 +860,7 @@ async def test_a_late_confirm_does_not_confirm_somebody_elses(
         b_token = scene.token
         assert b_token != a_token
         answer = await scene.ask(ReloadAction.CONFIRM, login=1)
-        assert "another configuration was taken back" in answer.lines[0]
+        assert "another configuration was reverted" in answer.lines[0]
         assert b_token in answer.lines[0]
         answer = await scene.ask(ReloadAction.CONFIRM, login=1, token=a_token)
         assert f"{a_token} is not the configuration that waits" in answer.lines[0]
@@ -875,7 +875,7 @@ async def test_another_user_has_to_name_what_is_confirmed(tmp_path: Path) -> Non
         scene.write(2)
         await scene.ask(confirm_s=3600.0, uid=1000)
         answer = await scene.ask(ReloadAction.CONFIRM, uid=1001)
-        assert "somebody else loaded what waits" in answer.lines[0]
+        assert "another user loaded the one that waits" in answer.lines[0]
         assert (await scene.ask(ReloadAction.CONFIRM, uid=1001, token=scene.token)).is_ok
 
 
