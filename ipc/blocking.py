@@ -131,7 +131,7 @@ class Answer:
             yield rows
 
     def rows(self) -> Iterator[dict[str, object]]:
-        """The rows one by one.
+        """Yield the rows one by one.
 
         Raises:
             ControlError: as `pages`.
@@ -140,7 +140,7 @@ class Answer:
             yield from page
 
     def row(self) -> dict[str, object]:
-        """The only row of an answer that has one.
+        """Return the only row of an answer that has one.
 
         Raises:
             ControlError: as `pages`; or there is no row, which is a defect of the daemon.
@@ -166,10 +166,10 @@ class ControlClient:
     """A connection to the daemon, made on demand."""
 
     def __init__(self, socket_path: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        """Nothing is opened yet.
+        """Prepare; nothing is opened.
 
         Args:
-            socket_path: where the daemon listens.
+            socket_path: path of the daemon's socket.
             timeout_s: longest wait for a message, in seconds, above 0.
         """
         self.socket_path = socket_path

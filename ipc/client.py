@@ -72,13 +72,13 @@ class Client:
         owner: str = "",
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        """Nothing is opened yet.
+        """Prepare; nothing is opened.
 
         Args:
-            socket_path: where the daemon listens.
+            socket_path: path of the daemon's socket.
             owner: distinguishes this program's routes from those of the user's other programs;
-                letters, digits and _ . : - (not used with the lease "session", which is an owner
-                of its own).
+                letters, digits and _ . : - (not used with the lease "session", which is a separate
+                owner).
             timeout_s: longest wait for a message, in seconds, above 0.
         """
         self._control = ControlClient(socket_path, timeout_s=timeout_s)
@@ -175,30 +175,31 @@ class Client:
     # --- what there is
 
     def status(self) -> Row:
-        """The daemon as a whole; fields as of `routectl show status --json`."""
+        """Return the state of the daemon as a whole; fields as of `routectl show status --json`."""
         return self._rows(ShowStatus())[0]
 
     def neighbors(self) -> list[Row]:
-        """The neighbors; fields as of `routectl show neighbors --json`."""
+        """Return the neighbors; fields as of `routectl show neighbors --json`."""
         return self._rows(ShowNeighbors())
 
     def routes(
         self, prefix: str | None = None, *, is_longer: bool = False, source: str | None = None
     ) -> list[Row]:
-        """Candidates, in prefix order; fields as of `routectl show routes --json`.
+        """Return candidates, in prefix order; fields as of `routectl show routes --json`.
 
         Args:
-            prefix: only this one.
+            prefix: only this prefix.
             is_longer: with `prefix`, everything inside it.
             source: connected, static, injected, ...
         """
         return self._rows(ShowRoutes(None, prefix, is_longer, source))
 
     def route(self, address: str) -> list[Row]:
-        """The candidates of the longest prefix that covers an address, the selected one first.
+        """Return the candidates of the longest prefix that covers an address, the selected one
+        first.
 
         Raises:
-            ControlError: none covers it (code `not_found`).
+            ControlError: no prefix covers it (code `not_found`).
         """
         return self._rows(ShowRoute(address))
 

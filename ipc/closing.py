@@ -2,19 +2,19 @@
 
     event loop --close(descriptor)--> queue (CLOSING_WAITING_MAX) --> CLOSING_THREADS_MAX threads
 
-Needed on Linux before 6.16 only, where nobody can refuse to be sent a descriptor (`ipc/fdpass.py`):
-a connection that can carry none is closed at once. The threads start when there is something to do,
-and wait for more then. They are daemon threads: a process that ends waits for none of them (and the
-kernel does not wait for a socket's linger time when a process ends).
+Needed before Linux 6.16 only, where a process cannot refuse descriptors (`ipc/fdpass.py`): a
+connection that can carry none is closed at once. The threads start when there is something to
+close, and then wait for more. They are daemon threads: a process that exits waits for none of them
+(and the kernel does not wait for a socket's linger time when a process exits).
 
 Invariants:
-    Nothing here blocks the caller. A caller that asks `has_room` before it receives or accepts
-    keeps the queue at CLOSING_WAITING_MAX descriptors. When the queue is full, strangers hold
-    CLOSING_THREADS_MAX descriptors whose close does not end; their sockets are then not served any
-    more, and nothing else is affected.
+    Nothing here blocks the caller. A caller that checks `has_room` before it receives or accepts
+    keeps the queue at CLOSING_WAITING_MAX descriptors. When the queue is full, untrusted peers have
+    made CLOSING_THREADS_MAX closes block; their sockets are then no longer served, and nothing else
+    is affected.
 
-Failure: a thread that cannot be started leaves the work to those that run. When none runs, the
-caller closes: a process that may start no thread is better slow than out of descriptors.
+Failure: if a thread cannot be started, the running threads do the work. If none runs, the caller
+closes: that may block, but the process does not run out of descriptors.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ Encoder = Callable[[Any], Any]
 Decoder = Callable[[Any], Any]
 
 _PLAIN_DEPTH = 8
-"""How deep an `object` value may nest: rows hold lists of maps of scalars, so 8 is generous."""
+"""Deepest nesting of an `object` value: rows contain lists of maps of scalars, so 8 is generous."""
 
 
 class CodecError(IpcError):
@@ -210,7 +210,7 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _compiled(kind: Any) -> tuple[Encoder, Decoder]:
-    """The encoder and decoder of one type, from its declaration."""
+    """Return the encoder and decoder of one type, made from its declaration."""
     if kind in (bool, int, float, str, bytes):
         return _encode_exactly(kind), _exactly(kind)
     if hasattr(kind, "__metadata__"):

@@ -170,7 +170,7 @@ class ControlType(enum.IntEnum):
 
 
 class ResultCode(enum.Enum):
-    """How a request ended."""
+    """The outcome of a request."""
 
     OK = "ok"
     DENIED = "denied"
@@ -261,9 +261,9 @@ class ShowNeighbors:
     """The neighbors, one row each."""
 
     neighbor: str | None = None
-    """Only the one with this router id or address."""
+    """Select the neighbor with this router id or address."""
     interface: str | None = None
-    """Only those on this link."""
+    """Select the neighbors on this link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class ShowInterfaces:
     """The links, one row each."""
 
     interface: str | None = None
-    """Only this one."""
+    """Select this link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +281,7 @@ class ShowRoutes:
     family: AddressFamily | None = None
     prefix: str | None = None
     is_longer: bool = False
-    """With `prefix`: everything inside it, rather than exactly it."""
+    """Whether everything inside `prefix` is selected, rather than exactly the prefix."""
     source: str | None = None
     """A RouteSource label: connected, static, ..."""
     is_selected_only: bool = False
@@ -323,9 +323,9 @@ class ShowConfig:
     """The configuration in force, one row for each line."""
 
     section: str | None = None
-    """Only this top-level key."""
+    """Select this top-level key."""
     is_all: bool = False
-    """Also settings that have their default."""
+    """Whether settings with their default value are included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +360,7 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """How an address is routed and why, one row."""
+    """Explanation of how an address is routed, one row."""
 
     address: str
 
@@ -399,9 +399,9 @@ class Configure:
     action: str
     """check, diff, plan, reload, confirm or rollback."""
     confirm_s: float | None = None
-    """With `reload`: seconds until the old one is restored unless the new one is confirmed."""
+    """Seconds after a `reload` until the old one is restored unless the new one is confirmed."""
     token: str = ""
-    """With `confirm`: the configuration to confirm; empty for the pending one."""
+    """Token of the configuration to `confirm`; empty for the pending one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +409,7 @@ class ClearNeighbor:
     """Reset every adjacency with a neighbor."""
 
     neighbor: str
-    """Its router id, or its address on a link."""
+    """Router id of the neighbor, or its address on a link."""
 
 
 @dataclass(frozen=True, slots=True)

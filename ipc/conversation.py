@@ -54,10 +54,11 @@ class ExitStatus(enum.IntEnum):
     REFUSED = 1
     """The daemon rejected the request."""
     DEGRADED = REFUSED
-    """Of `routectl health`."""
+    """Exit status of `routectl health` for the state degraded."""
     USAGE = 2
     FAILED = USAGE
-    """Of `routectl health`; a daemon that cannot be reached has failed, too."""
+    """Exit status of `routectl health` for the state failed, and for a daemon that cannot be
+    reached."""
     UNREACHABLE = 3
     DENIED = 4
     UNWRITTEN = 5
@@ -172,7 +173,7 @@ _ALWAYS_SHOWABLE = frozenset({type(None), bool, int, str})
 
 
 def _is_showable(value: object) -> bool:
-    """Whether a value can be written as JSON: no bytes, no NaN or infinity."""
+    """Return whether a value can be written as JSON: no bytes, no NaN or infinity."""
     match value:
         case None | bool() | int() | str():
             return True

@@ -1,17 +1,18 @@
 """Identity of the peer of a Unix socket, as reported by the kernel.
 
-Two sources, and both must agree (the confused deputy: a set-uid program can be made to write our
-bytes on a socket that somebody else connected):
+There are two sources, and both must agree (the confused deputy: a set-uid program can be made to
+write our bytes on a socket that another process connected):
 
-    SO_PEERCRED       who called connect(2), with SO_PEERGROUPS; frozen then
-    SCM_CREDENTIALS   who wrote this message; only when SO_PASSCRED is on *before* it is written,
-                      hence on the listening socket, whose accepted children inherit it
+    SO_PEERCRED       the process that called connect(2), with SO_PEERGROUPS; fixed from then on
+    SCM_CREDENTIALS   the process that wrote this message; only if SO_PASSCRED is set *before* it
+                      is written, hence on the listening socket, whose accepted children inherit it
 
 A message without credentials, with truncated ancillary data, or from the overflow ids that the
-kernel substitutes when it does not know (pid 0 and uid 65534) fails closed. Pid 0 with another uid
-is a process of another PID namespace, such as a sidecar container: it is served by its uid.
+kernel substitutes when it does not know the sender (pid 0 and uid 65534) is rejected. Pid 0 with
+another uid is a process of another PID namespace, such as a sidecar container: it is served by its
+uid.
 
-Source: unix(7); the overflow substitution was observed on Linux 6.18 (research notes, users.md C).
+Source: unix(7); the overflow substitution was observed on Linux 6.18.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _SO_PEERGROUPS = 59
 _OVERFLOW_UID = 65534
 """The default of kernel.overflowuid: a uid that this user namespace does not have."""
 _MSG_CTRUNC = int(socket.MSG_CTRUNC)
-"""As a plain number: an `enum.IntFlag` costs 3 us at each message."""
+"""MSG_CTRUNC as a plain number: an `enum.IntFlag` costs 3 us at each message."""
 _GROUPS_READ_MAX = 256
 """Python's getsockopt returns at most 1024 bytes, four per group."""
 
@@ -49,10 +50,11 @@ class CredentialsError(IpcError):
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """The process that connected, as it was then."""
+    """Identity of the process that connected, at that time."""
 
     pid: int
-    """For logs only: a pid can be reused. 0 for a process of another PID namespace."""
+    """Pid of the process, for logs only: it can be reused. 0 for a process of another PID
+    namespace."""
     uid: int
     gid: int
     groups: frozenset[int]
@@ -60,7 +62,7 @@ class PeerCredentials:
 
 
 def credentials_space() -> int:
-    """Bytes of control buffer for one SCM_CREDENTIALS."""
+    """Return the bytes of control buffer for one SCM_CREDENTIALS."""
     return socket.CMSG_SPACE(_UCRED.size)
 
 
@@ -77,10 +79,10 @@ def peer_credentials(connection: socket.socket) -> PeerCredentials:
 
 
 def _peer_groups(connection: socket.socket) -> array.array[int]:
-    """The supplementary groups; none of them when there are more than can be read.
+    """Return the supplementary groups; none if there are more than can be read.
 
-    Somebody in over 256 groups is then authorised by uid and primary group alone: fewer rights
-    than due, never more.
+    A user in more than 256 groups is then authorised by uid and primary group alone, which never
+    grants more rights than are due.
     """
     groups = array.array("I")
     try:
@@ -96,14 +98,15 @@ def _peer_groups(connection: socket.socket) -> array.array[int]:
 
 
 def message_uid(ancillary: Iterable[tuple[int, int, bytes]], flags: int) -> int:
-    """The uid that wrote one message.
+    """Return the uid of the process that wrote one message.
 
     Args:
-        ancillary: as recvmsg gives it.
-        flags: the message flags of the same recvmsg.
+        ancillary: ancillary data from recvmsg.
+        flags: message flags of the same recvmsg.
 
     Raises:
-        CredentialsError: none came, they were cut off, or the kernel does not know.
+        CredentialsError: there are no credentials, they are truncated, or the kernel does not know
+            the sender.
     """
     if flags & _MSG_CTRUNC:
         raise CredentialsError("the ancillary data was truncated")

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DESCRIPTORS_MAX = 253
-"""What one message can carry (SCM_MAX_FD)."""
+"""Most descriptors of one message (SCM_MAX_FD)."""
 
 _SO_PASSRIGHTS = 83
 
@@ -46,12 +46,12 @@ AncillaryMessage = tuple[int, int, bytes]
 
 
 def descriptor_space() -> int:
-    """Bytes of control buffer to receive descriptors in."""
+    """Return the bytes of control buffer for the descriptors of one message."""
     return socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT_BYTES)
 
 
 def pack_descriptor(descriptor: int | None) -> list[AncillaryMessage]:
-    """The ancillary data that carries one descriptor, or none."""
+    """Return the ancillary data that carries one descriptor, or none."""
     if descriptor is None:
         return []
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]).tobytes())]
@@ -76,7 +76,7 @@ def refuse_descriptors(connection: socket.socket) -> bool:
 
 
 def may_carry_descriptors(connection: socket.socket) -> bool:
-    """Whether a peer may have sent a descriptor on a connection, read or not."""
+    """Return whether a peer may have sent a descriptor on a connection, read or not."""
     if connection.family != socket.AF_UNIX:
         return False
     try:
@@ -88,7 +88,7 @@ def may_carry_descriptors(connection: socket.socket) -> bool:
 
 
 def received_descriptors(ancillary: Iterable[AncillaryMessage]) -> list[int]:
-    """Every descriptor in received ancillary data; the caller owns them."""
+    """Return every descriptor in received ancillary data; the caller owns them."""
     received: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -139,7 +139,7 @@ class FamilyHeader(IntEnum):
     DEFAULT_RECORD = 3
     """The default route's record, which is not in the trie."""
     ROUTES = 4
-    """How many prefixes are in the trie, the default route among them."""
+    """Number of prefixes in the trie, including the default route."""
 
 
 FAMILY_WORDS = 8
@@ -181,4 +181,4 @@ TYPE_WORDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 
 
 class SnapshotError(Exception):
-    """Not a snapshot, one of another layout, or a damaged one; the message says which."""
+    """The memory is not a snapshot, has another layout, or is damaged; the message says which."""

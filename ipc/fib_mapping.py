@@ -183,7 +183,7 @@ class Mapping:
         return found
 
     def current_route(self, number: int) -> FoundRoute | None:
-        """The route of a record, or None when it was replaced or is free."""
+        """Return the route of a record, or None if it was replaced or is free."""
 
         def read() -> FoundRoute | None:
             is_current = self.words[self._record_address(number) + RECORD_IS_CURRENT]

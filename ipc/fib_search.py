@@ -1,15 +1,15 @@
-"""Searching a mapped snapshot: the longest match for an address, as the number of its record.
+"""Search in a mapped snapshot: the longest match for an address, as the number of its record.
 
-There are two of these with one interface (`Search`): `PythonSearch` here, which is the reference,
-and the one of the optional C extension `_search`. `make_search` takes the extension when it is
-there. One test suite runs over both.
+There are two implementations of one interface (`Search`): `PythonSearch` here, which is the
+reference, and that of the optional C extension `_search`. `make_search` uses the extension if it is
+available. One test suite runs with both.
 
 The layout is in `fib_layout.py`. No word of the snapshot is trusted: Python refuses an index
 outside the mapping, every step uses up bits of the address, and a failed search is an error only if
-no memory was reused meanwhile; else it is repeated.
+no memory was reused meanwhile; otherwise it is repeated.
 
 Failure: `SnapshotError` for a damaged snapshot, or one that changes faster than it can be read;
-`ValueError` for what is no address. After `release` every call raises `ValueError`.
+`ValueError` for a value that is not an address. After `release` every call raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _EPOCHS = 0xFFFF_FFFF
 
 
 class Search(Protocol):
-    """What both implementations offer.
+    """Interface of both implementations.
 
     Cost, on a machine of 2024 with a million routes: a single search takes 0.3 to 0.5 us in Python
     and 0.05 to 0.15 us in C; a batch takes as long per address in Python, and 0.01 us in C, where
@@ -59,26 +59,26 @@ class Search(Protocol):
     """
 
     def find4(self, addr_bits: int, /) -> int:
-        """The number of the record of the longest match for an IPv4 address; 0 for none.
+        """Return the number of the record of the longest match for an IPv4 address; 0 for none.
 
         Args:
             addr_bits: 0 to 2**32 - 1.
         """
 
     def find6(self, addr_bits: int, /) -> int:
-        """The same for an IPv6 address, 0 to 2**128 - 1."""
+        """Do the same for an IPv6 address, 0 to 2**128 - 1."""
 
     def find(self, address: str, /) -> int:
-        """The same for an address as text, of either family."""
+        """Do the same for an address as text, of either family."""
 
     def find_many(self, addresses: Buffer, version: int, out: Buffer, /) -> None:
-        """The same for many addresses of one family.
+        """Do the same for many addresses of one family.
 
         Args:
             addresses: packed in network order (items of one byte), 4 or 16 bytes each; or IPv4
                 addresses as 32-bit numbers in host order (format "I").
             version: 4 or 6.
-            out: writable, 4 bytes per address; gets the numbers in host order.
+            out: writable buffer, 4 bytes per address; receives the numbers in host order.
         """
 
     def release(self) -> None:
@@ -90,7 +90,7 @@ class Search(Protocol):
 
 
 def make_search(memory: mmap.mmap) -> Search:
-    """The fastest search that this installation has.
+    """Return the fastest search that this installation has.
 
     Args:
         memory: a mapped snapshot whose header was checked.
@@ -135,7 +135,7 @@ class PythonSearch:
 
 
 def address_numbers(addresses: Buffer, version: int) -> tuple[Iterable[int], int]:
-    """Addresses from a buffer as numbers, and how many they are.
+    """Return the addresses in a buffer as numbers, and how many there are.
 
     Raises:
         ValueError: the buffer does not hold addresses of that version.
@@ -159,12 +159,13 @@ def address_numbers(addresses: Buffer, version: int) -> tuple[Iterable[int], int
 
 
 def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
-    """The search of one family, as a closure: it is the hottest code there is in Python.
+    """Return the search of one family, as a closure: it is the most frequently executed Python
+    code.
 
     Args:
         words: the snapshot.
         width: 32 or 128.
-        block: the index of the family's block in the header.
+        block: index of the family's block in the header.
     """
     root = int(words[block + FamilyHeader.ROOT_ADDRESS])
     top = width - int(words[block + FamilyHeader.ROOT_BITS])
@@ -177,8 +178,8 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
     masks = [(1 << bits) - 1 for bits in range(FIRST_BUCKET_KIND)]
 
     def find_shallow(addr_bits: int, /) -> int:
-        """One try at what most IPv4 addresses need: the root's entry, and two branches or a bucket
-        below it. Everything else, and whatever looks wrong, is left to `search`."""
+        """Try the steps that most IPv4 addresses need: the root's entry, and two branches or a
+        bucket below it. All other cases, including damage, are left to `search`."""
         if addr_bits >> width:
             raise ValueError(f"an address is 0 to 2**{width} - 1")
         epoch = words[epoch_at]
@@ -211,13 +212,13 @@ def _finder(words: memoryview, width: int, block: int) -> Callable[[int], int]:
         return search(addr_bits)
 
     def find_deep(addr_bits: int, /) -> int:
-        """IPv6 addresses have directories in their way."""
+        """Search with child directories, which IPv6 addresses need."""
         if addr_bits >> width:
             raise ValueError(f"an address is 0 to 2**{width} - 1")
         return search(addr_bits)
 
     def search(addr_bits: int) -> int:
-        """The whole way, as often as it is disturbed."""
+        """Search through all steps, repeatedly if the snapshot changes meanwhile."""
         best = 0
         for _ in tries:
             epoch = words[epoch_at]

@@ -93,7 +93,7 @@ def pages(
     except BlockingIOError as error:
         raise StaysSilent from error
     except BrokenPipeError:
-        raise NotQuick from None  # of this socket; whoever reads the rows writes elsewhere
+        raise NotQuick from None  # this socket was closed; the pipe of the rows is another one
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
         raise NotQuick from error
 
@@ -105,7 +105,7 @@ def _receive(connection: socket.socket, request_id: int) -> tuple[int, Any]:
         raise NotQuick
     content = msgpack.unpackb(message[_HEADER.size :], max_bin_len=0)
     if any(mark in message for mark in _MARKS_OF_NO_NUMBER) and not _is_finite(content):
-        raise NotQuick  # the full way says what is wrong
+        raise NotQuick  # the other client reports the reason
     return frame_type, content
 
 

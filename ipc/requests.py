@@ -44,7 +44,7 @@ LeaseTerm = float | Literal["session"] | None
 
 
 class NextHop(NamedTuple):
-    """One of several next hops; `via`, `dev` or both."""
+    """One next hop of several: `via`, `dev` or both."""
 
     via: str | None = None
     dev: str | None = None
@@ -94,7 +94,7 @@ class RouteOptions(TypedDict, total=False):
     tag: int
     """A mark that policy reads, 0 to 2**32 - 1."""
     lease: LeaseTerm
-    """None (when absent), "session", or seconds (1 to 86400)."""
+    """Lease: None (the default), "session", or seconds (1 to 86400)."""
 
 
 def owner_for(lease: LeaseTerm, owner: str) -> str:
@@ -105,7 +105,7 @@ def owner_for(lease: LeaseTerm, owner: str) -> str:
 def change_route(
     operation: RouteOperation, prefix: str, owner: str, options: RouteOptions
 ) -> RouteChange:
-    """A request to add or replace one route.
+    """Return a request to add or replace one route.
 
     Raises:
         ValueError: no prefix, no lease, or both forms of next hops.
@@ -140,7 +140,7 @@ def change_route(
 def _check_words(options: RouteOptions) -> None:
     for word in options:
         if word not in RouteOptions.__annotations__:
-            import difflib  # only a mistake pays for it
+            import difflib  # needed for errors only
 
             near = difflib.get_close_matches(word, RouteOptions.__annotations__, 1)
             known = f"there is {', '.join(RouteOptions.__annotations__)}"
@@ -149,7 +149,7 @@ def _check_words(options: RouteOptions) -> None:
 
 
 def delete_route(prefix: str, owner: str) -> RouteChange:
-    """A request to delete one route; raises as `change_route`."""
+    """Return a request to delete one route; raises as `change_route`."""
     packed, prefix_len = _packed(prefix)
     return one_route(
         RouteOperation.DELETE, packed, prefix_len, RouteAttributes(), lease=Lease(), owner=owner
@@ -159,7 +159,7 @@ def delete_route(prefix: str, owner: str) -> RouteChange:
 def change_requests(
     operation: RouteOperation, routes: Iterable[Route], lease: LeaseTerm, owner: str
 ) -> Iterator[tuple[RouteChange, list[int]]]:
-    """Requests for many routes, each with the positions of its routes in `routes`.
+    """Yield requests for many routes, each with the positions of its routes in `routes`.
 
     Raises:
         ValueError: as `change_route`, naming the route.
@@ -187,7 +187,7 @@ def _attributes(route: Route) -> RouteAttributes:
 
 
 def _packed(prefix: str) -> tuple[bytes, int]:
-    """A prefix's address and length; an address alone is a host prefix."""
+    """Return a prefix's address and length; an address alone is a host prefix."""
     address, slash, length = prefix.partition("/")
     try:
         packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

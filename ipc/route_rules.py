@@ -1,10 +1,10 @@
 """Validation rules for injected routes, shared by clients and the engine. Pure.
 
-A client that reads a file checks here, so that a wrong line is named with its number. The engine
-checks again, with the same functions: it does not rely on what a client has checked.
+A client that reads a file checks here, so that an error is reported with its line number. The
+engine checks again, with the same functions: it does not rely on the checks of a client.
 
-Failure: no exception; a function returns the text for people that says what is wrong, or None. A
-text quotes at most _QUOTED_BYTES of what it is about.
+Failure: no exception; a function returns a text for people that describes the problem, or None. A
+text quotes at most _QUOTED_BYTES of its subject.
 """
 
 from __future__ import annotations
@@ -47,23 +47,24 @@ ROUTE_TAG_MAX = (1 << 32) - 1
 ROUTE_WEIGHT_MAX = 256
 
 _NAME_BYTES_MAX = 15
-"""Of an interface's name; Linux counts a zero byte beside it."""
+"""Longest name of an interface, without the zero byte that Linux counts."""
 _QUOTED_BYTES = 60
 _IPV6_LOOPBACK = bytes(15) + b"\1"
 
 
 def quoted(text: str) -> str:
-    """A word as an error quotes it, cut to a length."""
+    """Quote a word for an error message, cut to a length."""
     return repr(clip_text(text, _QUOTED_BYTES))
 
 
 def is_owner(text: str) -> bool:
-    """Whether routes may be owned by this: a user, and the name that a client of his gave."""
+    """Return whether a text is a valid owner: a user id, and optionally a name chosen by its
+    client."""
     return _OWNER.fullmatch(text) is not None
 
 
 def address_problem(text: str) -> str | None:
-    """Why a text is no address of a next hop, as far as its form goes."""
+    """Return why the form of a text is not an address of a next hop; None if it is."""
     if "%" in text:
         return f"{quoted(text)} carries a zone; name the interface with `dev` instead"
     try:
@@ -74,9 +75,9 @@ def address_problem(text: str) -> str | None:
 
 
 def attributes_problem(attributes: RouteAttributes) -> str | None:
-    """Why no route can have these attributes.
+    """Return why no route can have these attributes; None if a route can.
 
-    Cost: linear in the next hops, of which at most ROUTE_NEXT_HOPS_MAX are looked at.
+    Cost: linear in the next hops, of which at most ROUTE_NEXT_HOPS_MAX are checked.
     """
     if attributes.type not in ROUTE_TYPES:
         return f"{quoted(attributes.type)} is no type of route: {', '.join(ROUTE_TYPES)}"
@@ -129,7 +130,7 @@ def _gateway_problem(via: str, dev: str | None) -> str | None:
 
 
 def family_problem(address_bytes: int, attributes: RouteAttributes) -> str | None:
-    """Why a route of a family cannot have these attributes, right as they are in themselves.
+    """Return why a route of one family cannot have these attributes; None if it can.
 
     Args:
         address_bytes: 4 or 16, of the prefix.
@@ -143,7 +144,7 @@ def family_problem(address_bytes: int, attributes: RouteAttributes) -> str | Non
 
 
 def host_bits_problem(packed: bytes, prefix_len: int) -> str | None:
-    """Why an address and a length are no prefix.
+    """Return why an address and a length are not a prefix; None if they are.
 
     Args:
         packed: 4 or 16 bytes, network order.

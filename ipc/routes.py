@@ -46,8 +46,8 @@ _BATCH_BYTES = CONTROL_FRAME_MAX_BYTES * 5 // 8
 one more set of attributes, with ROUTE_NEXT_HOPS_MAX, and the encoding around it all."""
 
 _ATTRIBUTES_BYTES = 80
-"""What one set of attributes with one next hop takes, roughly and generously; each further next
-hop takes as much again."""
+"""Bytes of one set of attributes with one next hop, as a generous estimate; each further next hop
+adds as much again."""
 
 
 class BatchPacker:
@@ -146,7 +146,7 @@ def one_route(
     lease: Lease,
     owner: str = "",
 ) -> RouteChange:
-    """A request for one route; arguments as for `BatchPacker`."""
+    """Return a request for one route; arguments as for `BatchPacker`."""
     packer = BatchPacker(operation, lease, owner)
     packer.add(packed, prefix_len, packer.number_of(attributes), 0)
     return packer.pop()[0]
@@ -155,7 +155,7 @@ def one_route(
 def unpack_columns(
     packed: PackedRoutes, address_bytes: int
 ) -> tuple[Sequence[int], bytes, Sequence[int]]:
-    """The columns as integers: network addresses, prefix lengths, numbers of attributes.
+    """Return the columns as integers: network addresses, prefix lengths, numbers of attributes.
 
     Args:
         packed: as received; nothing about it is trusted.

@@ -145,11 +145,11 @@ class FibReader:
         """
         return cls(map_descriptor(descriptor)[0], clock=clock, search=search)
 
-    # --- what it is
+    # --- properties
 
     @property
     def generation(self) -> int:
-        """How many bursts of changes the daemon has published; never less than before, except
+        """Number of bursts of changes that the daemon has published; it never decreases, except
         after a new daemon."""
         return self._map.generation
 
@@ -175,7 +175,7 @@ class FibReader:
         return (self._clock() - self._map.heartbeat_ns) / 1e9
 
     def __len__(self) -> int:
-        """How many routes it holds, both families."""
+        """Return the number of routes, both families."""
         return sum(
             int(self._map.words[Header.IPV4 + position * FAMILY_WORDS + FamilyHeader.ROUTES])
             for position in (0, 1)
@@ -184,13 +184,13 @@ class FibReader:
     # --- searching
 
     def lookup(self, address: str | bytes | IPv4Address | IPv6Address) -> FoundRoute | None:
-        """The route that the daemon would use for an address.
+        """Return the route that the daemon would use for an address.
 
         Args:
             address: as text, packed in network order (4 or 16 bytes), or of `ipaddress`.
 
         Returns:
-            None when no route covers it, not even a default.
+            The route; None if no route covers the address, not even a default.
 
         Raises:
             ValueError: not an address.
@@ -201,7 +201,7 @@ class FibReader:
         return self._usable().lookup(4 if len(packed) == 4 else 6, int.from_bytes(packed, "big"))
 
     def lookup_many(self, addresses: Buffer, version: int = 4) -> array[int]:
-        """The numbers of the routes for many addresses.
+        """Return the numbers of the routes for many addresses.
 
         Args:
             addresses: any buffer: packed in network order, 4 or 16 bytes each (bytes, bytearray,
@@ -209,15 +209,15 @@ class FibReader:
             version: 4 or 6.
 
         Returns:
-            An array("I"), one number for each address; 0 where no route covers it. `route` says
-            which route a number is.
+            An array("I"), one number for each address; 0 where no route covers it. `route` returns
+            the route of a number.
 
         Raises:
             ValueError: the buffer does not hold addresses of that version.
             SnapshotError, StaleSnapshot: as `lookup`.
 
         Cost: 0.4 us an address in Python, about 0.01 us with the C extension, which lets other
-            threads run meanwhile.
+        threads run meanwhile.
         """
         mapping = self._usable()
         with memoryview(addresses) as view:
@@ -239,25 +239,26 @@ class FibReader:
 
     @property
     def search(self) -> Search:
-        """The search itself, for loops in which every tenth of a microsecond counts.
+        """Return the search itself, for loops in which every tenth of a microsecond counts.
 
-        It does not look at `max_age_s`, and is good until `close` or until the reader has changed
-        to a new daemon's table.
+        It does not check `max_age_s`, and is valid until `close` or until the reader has changed to
+        a new daemon's table.
         """
         return self._map.search
 
     def routes(self) -> Iterator[FoundRoute]:
-        """Every route, in no particular order.
+        """Yield every route, in no particular order.
 
-        Each is read whole; together they are one moment of the table only when `generation` is
-        the same before and after. A route that changes meanwhile may come twice or not at all.
+        Each route is consistent; together they are one moment of the table only if `generation` is
+        the same before and after. A route that changes meanwhile may occur twice or not at all.
 
         Raises:
             SnapshotError: the snapshot is damaged, or the reader has changed to another daemon's
                 table, or was closed.
             StaleSnapshot: it is too old (`max_age_s`).
 
-        Cost: linear in the largest number of routes it ever held, 8 us for each that is there.
+        Cost: linear in the largest number of routes that the table ever had, 8 us for each present
+        one.
         """
         mapping = self._usable()
         number = 0
@@ -271,12 +272,12 @@ class FibReader:
 
     __iter__ = routes
 
-    # --- its life
+    # --- refresh and close
 
     def refresh(self) -> bool:
-        """Change to the table of the daemon that is there now, if it is another one.
+        """Change to the table of the present daemon, if it is another one.
 
-        For whoever does without `max_age_s` and finds `is_closed` or a large `age_s`.
+        Needed without `max_age_s`, when `is_closed` is true or `age_s` is large.
 
         Returns:
             Whether the table was exchanged.
@@ -346,7 +347,7 @@ class FibReader:
 
 
 def _fetch(socket_path: str) -> int:
-    """The descriptor of the snapshot of the daemon behind a socket."""
+    """Request the descriptor of the snapshot from the daemon behind a socket."""
     # The protocol modules are imported only when a daemon is contacted.
     from ipc.blocking import ControlClient
 

@@ -1,11 +1,12 @@
-"""Standard streams that a program was started without, or that cannot be written.
+"""Standard streams that are closed when a program starts, or that cannot be written.
 
-By `program >&-` a descriptor is not open; it is the next one that anything opens gets, and what is
-printed later would go into a pid file or a socket. So the places are taken by /dev/null first, or
-where there is none, as in a container with an empty /dev, by an empty file in memory.
+After `program >&-` the descriptor is closed; the next file that is opened gets its number, and
+later output would be written to a pid file or a socket. So closed descriptors are opened with
+/dev/null first, or where it does not exist, as in a container with an empty /dev, with an empty
+file in memory.
 
-If the disk is full, the reader has gone, or a pipe is full and not read, a message is lost, and the
-program continues.
+If the disk is full, the reader has closed the pipe, or a pipe is full and not read, a message is
+lost, and the program continues.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import time
 __all__ = ["MESSAGE_WAIT_S", "occupy_standard_streams", "open_nothing", "write_message"]
 
 MESSAGE_WAIT_S = 1.0
-"""How long a whole message may wait for a reader: a terminal takes a few kilobytes at a time."""
+"""Longest wait for the reader of a message, in seconds: a terminal takes a few kilobytes at a
+time."""
 
 _STDERR = 2
 
 
 def open_nothing(*, takes_writes: bool = False) -> int:
-    """Open what reads as empty: /dev/null, or the same without a /dev.
+    """Open an empty file: /dev/null, or a file in memory without a /dev.
 
     Args:
-        takes_writes: writes succeed there, too, and take memory until it is closed; for what is
-            bounded. Otherwise they are errors.
+        takes_writes: whether writes succeed, also without a /dev, where they use memory until the
+            file is closed; for output of bounded length. Otherwise they are errors.
     """
     try:
         return os.open(os.devnull, os.O_RDWR)
@@ -74,5 +76,5 @@ def write_message(text: str, descriptor: int = _STDERR) -> None:
             if not poll.poll(left_ms):
                 return
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
-        except OSError:  # a full disk, a reader who has left
+        except OSError:  # a full disk, or the reader has closed it
             return

@@ -1,10 +1,9 @@
 """Text of a bounded length: cut where it is too long, with a mark at the cut. Pure.
 
-What is cut here is text for people. Lengths are of UTF-8, because the limits that follow from them
-are limits of messages in bytes.
+The texts are for people. Lengths are bytes of UTF-8, because they follow from limits of messages.
 
 Invariants:
-    What comes out is valid UTF-8 of at most the given length: lone surrogates are escaped.
+    A result is valid UTF-8 of at most the given length: lone surrogates are escaped.
 """
 
 from __future__ import annotations
@@ -41,15 +40,15 @@ def clip_text(text: str, max_bytes: int) -> str:
 
 
 def clip_lines(lines: Sequence[str], max_total_bytes: int, max_line_bytes: int) -> tuple[str, ...]:
-    """As many lines as fit, each cut to a length.
+    """Return as many lines as fit, each cut to a length.
 
     Args:
         lines: any number of them.
-        max_total_bytes: of all lines that come out, encoded as msgpack.
+        max_total_bytes: of all returned lines, encoded as msgpack.
         max_line_bytes: of one line, in UTF-8.
 
     Returns:
-        The first lines; when some were left out, the last one says how many.
+        The first lines; if some were left out, the last one has their number.
 
     Cost: linear in max_total_bytes.
     """

@@ -81,9 +81,9 @@ class TrioClient:
         owner: str = "",
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        """Nothing is opened yet; the arguments are those of `ipc.client.Client`.
+        """Prepare; nothing is opened. The arguments are those of `ipc.client.Client`.
 
-        A limit to a whole call is the caller's own (`trio.fail_after`).
+        The caller can limit the time of a whole call (`trio.fail_after`).
         """
         self._socket_path = socket_path
         self._owner = owner
@@ -136,24 +136,24 @@ class TrioClient:
         """Renew every timed lease of this owner."""
         await self.ask(RouteRenew(lease_s, self._owner))
 
-    # --- what there is
+    # --- queries
 
     async def status(self) -> Row:
-        """The daemon as a whole."""
+        """Return the state of the daemon as a whole."""
         return (await self.ask(ShowStatus()))[0]
 
     async def neighbors(self) -> list[Row]:
-        """The neighbors."""
+        """Return the neighbors."""
         return await self.ask(ShowNeighbors())
 
     async def routes(
         self, prefix: str | None = None, *, is_longer: bool = False, source: str | None = None
     ) -> list[Row]:
-        """Candidates, in prefix order."""
+        """Return candidates, in prefix order."""
         return await self.ask(ShowRoutes(None, prefix, is_longer, source))
 
     async def route(self, address: str) -> list[Row]:
-        """The candidates of the longest prefix that covers an address."""
+        """Return the candidates of the longest prefix that covers an address."""
         return await self.ask(ShowRoute(address))
 
     # --- the conversation

@@ -105,7 +105,7 @@ class TraceCode(enum.Enum):
     DROPPED_MISPLACED_TLV = "dropped_misplaced_tlv"
     DROPPED_MISSING_TLV = "dropped_missing_tlv"
     DROPPED_UNSIGNED = "dropped_unsigned"
-    """On a link with keys, and without a signature."""
+    """The link has keys, and the message has no signature."""
     DROPPED_UNKNOWN_KEY = "dropped_unknown_key"
     """Signed by a key id that the link does not have, or that is not valid now."""
     DROPPED_BAD_MAC = "dropped_bad_mac"
@@ -120,7 +120,7 @@ class TraceCode(enum.Enum):
     PROVEN = "proven"
     """A sender has answered a challenge."""
     SILENCED = "silenced"
-    """Not sent: no key of the link is valid for sending now."""
+    """A datagram was not sent, because no key of the link is valid for sending now."""
     DROPPED_OWN_MESSAGE = "dropped_own_message"
     """Looped back to us, or heard on a second link of ours to the same wire."""
     DUPLICATE_ROUTER_ID = "duplicate_router_id"
@@ -128,13 +128,13 @@ class TraceCode(enum.Enum):
     DUPLICATE_NEIGHBOR_ID = "duplicate_neighbor_id"
     """Two neighbors on one link claim the same router id; the first one heard is kept."""
     REFUSED_ADDRESS = "refused_address"
-    """Sent from, or named as a next hop: an address that is ours, or no unicast address of a
+    """The source or a named next hop is an address of ours, or not a unicast address of a
     station."""
     DROPPED_TOO_MANY_NEIGHBORS = "dropped_too_many_neighbors"
     NEWCOMER_DISPLACED = "newcomer_displaced"
     """Never heard both ways, and removed for another newcomer on a full link."""
     DROPPED_AFTER_LEAVING = "dropped_after_leaving"
-    """Of a boot that has just sent GOODBYE or RESTART."""
+    """The message belongs to a boot that has just sent GOODBYE or RESTART."""
     DROPPED_UNKNOWN_NEIGHBOR = "dropped_unknown_neighbor"
     DROPPED_WRONG_SOURCE = "dropped_wrong_source"
     DROPPED_OTHER_BOOT = "dropped_other_boot"
@@ -146,7 +146,7 @@ class TraceCode(enum.Enum):
     DROPPED_DUPLICATE = "dropped_duplicate"
     DROPPED_OUT_OF_WINDOW = "dropped_out_of_window"
     IGNORED_ACK = "ignored_ack"
-    """Of an unsent message, or the second for a stream in one message."""
+    """The ACK names an unsent message, or is the second for a stream in one message."""
     TABLE_DELAYED = "table_delayed"
     """A neighbor got our table too often: it waits before the next dump begins."""
     IGNORED_TABLE_REQUEST = "ignored_table_request"
@@ -167,11 +167,11 @@ class TraceCode(enum.Enum):
     UNFEASIBLE_UPDATE = "unfeasible_update"
     HEARTBEAT_REQUESTED = "heartbeat_requested"
     IGNORED_HEARTBEAT_REQUEST = "ignored_heartbeat_request"
-    """Of a neighbor that does not hear us: our silence costs it nothing."""
+    """The requesting neighbor does not hear us: our silence costs it nothing."""
     SEQNO_REQUEST_SENT = "seqno_request_sent"
     SEQNO_REQUEST_FORWARDED = "seqno_request_forwarded"
     IGNORED_SEQNO_REQUEST = "ignored_seqno_request"
-    """For a seqno too far ahead of all that is known of the origin."""
+    """The requested seqno is too far ahead of all that is known of the origin."""
     SEQNO_RAISED = "seqno_raised"
     SEQNO_RAISE_REFUSED = "seqno_raise_refused"
     """Requested, or received, too far ahead of ours or too often."""
@@ -198,7 +198,7 @@ class SendDatagram:
 
     ifindex: int
     destination: Address | None
-    """None: the multicast group."""
+    """Address of one neighbor; None for the multicast group."""
     data: bytes
     source: Address | None = None
     """The source address: signatures cover it. None leaves it to the kernel."""
@@ -226,9 +226,9 @@ class LearnedPath(NamedTuple):
     is_external: bool
     origin: Address
     next_hops: tuple[NextHop, ...]
-    """All of them, equal in cost, sorted by `NextHop.sort_key`; at least one."""
+    """All next hops, equal in cost, sorted by `NextHop.sort_key`; at least one."""
     distance: int | None = None
-    """Set by a filter; None leaves it to the kind of route."""
+    """Distance set by a filter; None for the default of the kind of route."""
 
 
 class RoutesLearned(NamedTuple):
@@ -236,7 +236,7 @@ class RoutesLearned(NamedTuple):
 
     family: Family
     prefixes: tuple[Prefix, ...]
-    """Of the family, each once; at least one."""
+    """Prefixes of the family, each once; at least one."""
     path: LearnedPath
 
 
@@ -290,7 +290,7 @@ class NeighborRow:
     """One adjacency, for `show neighbors`."""
 
     router_id: Address | None
-    """None for a refused sender."""
+    """Router id; None for a refused sender."""
     ifindex: int
     ifname: str
     address: Address
@@ -298,7 +298,7 @@ class NeighborRow:
     uptime_s: float
     """Since it went UP; 0 when it is not."""
     dead_in_s: float
-    """Until it is dead, if no message is heard before."""
+    """Time until the neighbor counts as dead, if no message is heard before."""
     rtt_ms: float | None
     """Smoothed, by heartbeats; None before the first sample."""
     rto_ms: float
@@ -306,14 +306,14 @@ class NeighborRow:
     loss_here: float
     """Share of its last heartbeats that did not arrive, 0 to 1."""
     loss_there: float
-    """Of ours, as it says."""
+    """Share of our last heartbeats that did not arrive there, as the neighbor reports, 0 to 1."""
     retransmissions: int
     prefixes: int
     """Learned from it and reachable."""
     infeasible: int
-    """Of them, routes that may not be used until their origin's seqno is newer."""
+    """Number of these prefixes whose route may not be used until its origin's seqno is newer."""
     is_restarting: bool
-    """Its routes are kept although the adjacency is not UP."""
+    """Whether its routes are kept although the adjacency is not UP."""
     window: int
     """Messages that may be unacknowledged at once."""
     in_flight: int
@@ -336,7 +336,7 @@ class LearnedRow:
     router_id: Address
     ifindex: int
     metric: int
-    """As advertised, without our link's cost."""
+    """Metric as advertised, without our link's cost."""
     tag: int
     is_external: bool
     origin: Address

@@ -126,7 +126,7 @@ class HeartbeatHandler:
         return neighbor
 
     def _has_place(self, link: Link, source: Address, message: Message, now: float) -> bool:
-        """Whether an unknown sender may become a neighbor.
+        """Return whether an unknown sender may become a neighbor.
 
         A router that is known by another address has moved, if it lists us with the session that it
         has with us there; otherwise it has two links to the wire. The same router id with another

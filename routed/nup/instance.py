@@ -140,7 +140,7 @@ class NeighborInstance:
         )
         self._loading = Loading(self._links)
         self._memories: dict[int, LinkMemory] = {}
-        """Of links that are down, the last one last."""
+        """State of links that are down, in the order in which they went down."""
         self._wall_offset_s = 0.0
         self._is_stopped = False
         self._recorder: InputRecorder | None = None
@@ -535,7 +535,7 @@ class NeighborInstance:
         return self._loading.pending_adjacencies(now)
 
     def is_loaded(self, now: float) -> bool:
-        """Whether all present neighbors have been heard and have sent their tables; after a
+        """Return whether all present neighbors have been heard and have sent their tables; after a
         restart, whether these were complete."""
         return self._loading.is_loaded(now)
 
@@ -578,7 +578,7 @@ class NeighborInstance:
             self._schedule.touch_all()  # each ends CONVERGING when it has sent everything
 
     def _has_gap(self, key: NeighborKey) -> bool:
-        """Whether messages of a neighbor are missing that later ones have overtaken."""
+        """Return whether messages of a neighbor are missing that later ones have overtaken."""
         link = self._links.get(key.ifindex)
         neighbor = None if link is None else link.neighbors.get(key)
         return neighbor is not None and neighbor.exchange.receiver.has_gap

@@ -58,7 +58,7 @@ class Lifecycle:
     ) -> None:
         self._session_key = state.rng.randbytes(32)
         self._sessions = 0
-        """How many were opened; hashed with the key, so that no number can be derived from
+        """Number of sessions opened; hashed with the key, so that no number can be derived from
         another."""
         self._rng = state.rng
         self._log = state.log
@@ -312,7 +312,8 @@ class Lifecycle:
 
 
 def has_complete_table(exchange: Exchange) -> bool:
-    """Whether a restarted neighbor has advertised all its routes, and all of them have arrived."""
+    """Return whether a restarted neighbor has advertised all its routes, and all of them have
+    arrived."""
     cumulative = exchange.receiver.streams[Stream.MULTICAST].cumulative
     return (
         exchange.is_table_received

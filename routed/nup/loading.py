@@ -1,4 +1,4 @@
-"""What an instance waits for after its start, before it may rely on its table.
+"""The wait of an instance after its start, until it may rely on its table.
 
     link up, listening --> neighbors heard --> their tables received --> loaded
     after a restart also: the neighbors that the previous boot forwarded to, with complete tables
@@ -7,8 +7,8 @@ A table is complete when its sender, if it restarts as well, has received everyt
 (`lifecycle.has_complete_table`). `instance` keeps CONVERGING set on a link as long as routes that
 are to be advertised there may still arrive on another link.
 
-Bounds: `expect` sets a deadline; a link listens for LISTENING_INTERVALS; a table is waited for as
-long as more of it arrives, at most LOADING_MAX_S. An instance counts as loaded BOOT_MAX_S after its
+Bounds: `expect` sets a deadline; a link listens for LISTENING_INTERVALS; a table is awaited as long
+as more of it arrives, at most LOADING_MAX_S. An instance counts as loaded BOOT_MAX_S after its
 first link came up, whatever its neighbors do: no neighbor keeps the routes of the previous boot for
 longer, and flapping stations would otherwise delay it without end.
 """
@@ -40,12 +40,12 @@ class Loading:
         self._is_restart = False
         """Whether routes of a previous boot were found."""
         self._expected: dict[int, set[Address]] = {}
-        """By link that is not up yet: the neighbors that our previous boot forwarded to."""
+        """Neighbors that our previous boot forwarded to, by link that is not up yet."""
         self._expected_until = 0.0
         self._awaits_tables = False
         """After a restart: whether neighbors that restart, too, may still lack routes."""
         self._over_at: float | None = None
-        """When all waiting ends; None before the first link is up."""
+        """Time at which all waiting ends; None before the first link is up."""
         self._pending: Adjacency | None = None
         """An adjacency that was forming at the last check."""
 
@@ -97,12 +97,12 @@ class Loading:
         return bool(self._expected)
 
     def is_loaded(self, now: float) -> bool:
-        """Whether all present neighbors have been heard and have sent their tables; after a
+        """Return whether all present neighbors have been heard and have sent their tables; after a
         restart, whether these were complete."""
         return self._has_heard_all(now) and self.has_whole_tables()
 
     def has_whole_tables(self, but_for: Link | None = None) -> bool:
-        """Whether no neighbor, those on one link aside, is itself restarting and still lacks
+        """Return whether no neighbor, those on one link aside, is itself restarting and still lacks
         routes."""
         return not self._awaits_tables or all(
             has_complete_table(neighbor.exchange)
@@ -128,7 +128,7 @@ class Loading:
         return not is_listening and not self._is_any_pending(now)
 
     def _is_any_pending(self, now: float) -> bool:
-        """Whether an adjacency is forming: the last one found is checked first.
+        """Return whether an adjacency is forming: the last one found is checked first.
 
         A link may be full of unauthenticated senders that never get any further, and this is
         checked for every datagram until it is false.
@@ -148,7 +148,7 @@ class Loading:
 
 
 def _is_pending(adjacency: Adjacency, now: float) -> bool:
-    """Whether an adjacency is forming and has not taken too long."""
+    """Return whether an adjacency is forming and has not taken too long."""
     match adjacency.state:
         case AdjacencyState.LOADING:
             return adjacency.loading_until is not None and now < adjacency.loading_until

@@ -116,7 +116,7 @@ class NeighborNetwork:
         self._nursery: trio.Nursery | None = None
         self._rearm = trio.Event()
         self._armed_for = -math.inf
-        """When the timer task wakes by itself; never later than `next_timer`."""
+        """Time at which the timer task wakes by itself; never later than `next_timer`."""
 
     def add_socket(self, ifindex: int, family: Family, sock: socket.socket) -> None:
         """Take over a link's socket (see `routed.parent.nup_socket_options`); replaces an earlier
@@ -199,7 +199,7 @@ class NeighborNetwork:
                 self._read_sockets(self._sockets.values() if self._is_late() else [link_socket])
 
     def _is_late(self) -> bool:
-        """Whether a timer is overdue: then every buffer is read before it is served."""
+        """Return whether a timer is overdue: then every buffer is read before it is served."""
         moment = self._instance.next_timer()
         return moment is not None and moment <= self._clock()
 

@@ -25,7 +25,7 @@ class PendingUpdates:
         self._table = state.table
 
     def is_pending(self, prefix: Prefix) -> bool:
-        """Whether some link with listeners has yet to advertise a prefix."""
+        """Return whether some link with listeners has yet to advertise a prefix."""
         return any(
             link.advertiser.is_pending(prefix)
             for link in self._links.values()

@@ -161,7 +161,8 @@ class MessageHandler:
     def _is_admitted(
         self, link: Link, source: Address, data: bytes, message: Message, now: float
     ) -> bool:
-        """Whether the link's guard admits a message; sends the answer that the guard asks for."""
+        """Return whether the link's guard admits a message; sends the answer that the guard asks
+        for."""
         admission = link.guard.admit(data, message, source, now)
         if admission.answer is not None:
             self._transmitter.send_control(link, admission.answer, now, source)
@@ -235,7 +236,8 @@ class MessageHandler:
         self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_for_us(self, link: Link, neighbor: Neighbor, message: Message, now: float) -> bool:
-        """Whether a unicast DATA belongs to this incarnation; if so, the neighbor hears us."""
+        """Return whether a unicast DATA belongs to this incarnation; if so, the neighbor hears
+        us."""
         receiver = next(tlv for tlv in message.tlvs if isinstance(tlv, Receiver))
         adjacency = neighbor.adjacency
         if receiver.router_id != self._own.router_id:
@@ -271,7 +273,7 @@ class MessageHandler:
             self._lifecycle.check_exchanged(link, neighbor, now)
 
     def _is_of_the_future(self, link: Link, neighbor: Neighbor, ack: Ack) -> bool:
-        """Whether an ACK names a message that has not been sent."""
+        """Return whether an ACK names a message that has not been sent."""
         last_sent = (
             neighbor.exchange.sender.last_unicast_sequence
             if ack.stream is Stream.UNICAST

@@ -25,12 +25,12 @@ ByNeighbors: TypeAlias = dict[tuple[NeighborKey, ...], list[Prefix]]
 
 
 class Reported(NamedTuple):
-    """What follows for prefixes that were reported."""
+    """Prefixes that are to be advertised after a report."""
 
     by_next_hop: ByNeighbors
-    """To be advertised."""
+    """Prefixes to advertise now."""
     waiting_prefixes: Collection[Prefix]
-    """To be advertised when the kernel has been updated."""
+    """Prefixes to advertise when the kernel has been updated."""
 
 
 class RouteReporter:

@@ -20,11 +20,11 @@ from routed.nup.wire.message import SeqnoRequest
 __all__ = ["RequestRelay"]
 
 FORWARD_SUPPRESS_S = 0.3
-"""The same seqno request is not passed on twice within this time (RFC 8966 section 3.8.1.2).
+"""Time for which a seqno request is not passed on again (RFC 8966 section 3.8.1.2).
 
-Requests are the same when they name the same seqno. A newer seqno does not suppress an older one: a
-router that asks for seqnos that no origin ever grants would keep all others from asking. Nor does a
-request with fewer hops left.
+Requests are equal if they name the same seqno. A newer seqno does not suppress an older one: a
+router that requests seqnos that no origin ever grants would block the requests of all others. Nor
+does a request with fewer hops left.
 """
 MAX_FORWARDED = 4096
 REQUEST_REACH = REACH // 2
@@ -42,8 +42,8 @@ class RequestRelay:
         self._links = state.links
         self._pending_updates = pending_updates
         self._forwarded: OrderedDict[tuple[Prefix, Address, int], tuple[int, float]] = OrderedDict()
-        """By prefix, origin and seqno: its remaining hops, and until when it is not passed on
-        again. Oldest first."""
+        """Remaining hops of a request that was passed on, and the time until which it is not passed
+        on again, by prefix, origin and seqno. Oldest first."""
 
     def send_due(self, now: float) -> None:
         """Queue the requests of our own route table."""
@@ -96,7 +96,8 @@ class RequestRelay:
             self.queue(key, passed_on)
 
     def _may_forward(self, request: SeqnoRequest, now: float) -> bool:
-        """Whether this request has not been passed on lately; records that it is now."""
+        """Return whether this request has not been passed on recently, and record that it is
+        now."""
         key = (request.prefix, request.origin, request.seqno)
         hop_count, until = self._forwarded.get(key, (0, 0.0))
         if now < until and request.hop_count <= hop_count:
@@ -108,8 +109,8 @@ class RequestRelay:
         return True
 
     def _is_far_ahead(self, request: SeqnoRequest) -> bool:
-        """Whether a request names a seqno more than REQUEST_REACH beyond every one known of its
-        origin for the prefix. A request for an unknown origin is not."""
+        """Return whether a request names a seqno more than REQUEST_REACH beyond every one known of
+        its origin for the prefix. A request for an unknown origin does not."""
         known = [
             route.seqno
             for _, _, route, _ in self._table.learned_of(request.prefix)

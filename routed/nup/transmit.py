@@ -46,11 +46,12 @@ from routed.nup.wire.message import (
 __all__ = ["MAX_LISTED_ADDRESSES", "Transmitter"]
 
 HEARTBEAT_JITTER = 0.25
-"""How much earlier than the interval a heartbeat may leave, and never later (RFC 5880 section
+"""Part of the interval by which a heartbeat may be sent early, and never late (RFC 5880 section
 6.8.7): with jitter both ways, two heartbeats lost in a row would end an adjacency with a multiplier
 of 3 every other time."""
 REST_JITTER = 0.15
-"""The same at rest, in intervals: a neighbor that misses a heartbeat asks for it."""
+"""Hello intervals by which a heartbeat may be early at rest, when a neighbor that misses one asks
+for it."""
 TRIGGERED_JITTER_S = 0.004
 TRIGGERED_GAP_S = 0.01
 """The least time between two heartbeats, whatever triggers them."""
@@ -150,7 +151,7 @@ class Transmitter:
                 return  # the next prefix waits for forwarding
 
     def _may_dump(self, link: Link, neighbor: Neighbor, now: float) -> bool:
-        """Whether a table dump may go on; one that would begin too soon waits."""
+        """Return whether a table dump may go on; one that would begin too soon waits."""
         exchange, router_id = neighbor.exchange, neighbor.key.router_id
         if exchange.dump_at is None:
             return True

@@ -159,7 +159,7 @@ def _problem(
 
 
 def _is_table_overdue(neighbor: Neighbor) -> bool:
-    """Whether a neighbor's table is no longer awaited, and has not ended."""
+    """Return whether a neighbor's table is no longer awaited, and has not ended."""
     return (
         neighbor.adjacency.state is AdjacencyState.LOADING
         and neighbor.adjacency.loading_until is None

@@ -80,7 +80,7 @@ REPLAY_WINDOW = 2048
 CHALLENGE_INTERVAL_S = 0.3
 """One address is challenged at most this often (RFC 8967 section 4.3.1.1)."""
 NONCE_S = 10.0
-"""How long a challenge is repeated with one nonce; the next one counts alongside it."""
+"""Time for which a challenge is repeated with one nonce; the next one counts alongside it."""
 ANSWER_INTERVAL_S = 0.1
 """The interval at which challenges under one index are answered; they come at
 CHALLENGE_INTERVAL_S."""
@@ -96,10 +96,10 @@ class Admission:
     """The guard's verdict on a message."""
 
     refusal: TraceCode | None = None
-    """Why it is dropped; None when it is admitted."""
+    """Reason why the message is dropped; None if it is admitted."""
     detail: str = ""
     answer: Tlv | None = None
-    """To be sent back, in a CONTROL of its own."""
+    """Answer to send back, in a separate CONTROL."""
     is_proven_now: bool = False
     """Whether an index has just been proven: the neighbor's earlier messages were dropped, so send
     a heartbeat soon."""
@@ -122,13 +122,13 @@ class _Peer:
     def __init__(self) -> None:
         self.index: int | None = None
         self.nonces: tuple[int, ...] = ()
-        """Of the challenge under way: the present one, and the one before it."""
+        """Nonces of the challenge under way: the present one, and the one before it."""
         self.nonce_at = float("-inf")
-        """When the present one was first used."""
+        """Time at which the present nonce was first used."""
         self.challenged_at = float("-inf")
         self.answered_at = float("-inf")
         self._answered: dict[int, _Answered] = {}
-        """By index; those answered longest ago first."""
+        """Answered challenges by index; those answered longest ago first."""
         self._highest = 0
         self._seen = 0
         """Bit n: the counter `_highest - n` has been seen."""
@@ -142,7 +142,7 @@ class _Peer:
         self._seen = (1 << REPLAY_WINDOW) - 1
 
     def accept(self, counter: int) -> bool:
-        """Whether a counter comes for the first time; records it."""
+        """Return whether a counter occurs for the first time, and record it."""
         ahead = counter - self._highest
         if ahead > 0:
             mask = (1 << REPLAY_WINDOW) - 1
@@ -156,7 +156,7 @@ class _Peer:
         return True
 
     def may_answer(self, counter: ReplayCounter, now: float) -> bool:
-        """Whether a challenge is new, and due for an answer; records the answer."""
+        """Return whether a challenge is new and an answer is due; records the answer."""
         last = self._answered.get(counter.index)
         if last is not None and (
             counter.counter <= last.counter or now < last.at + ANSWER_INTERVAL_S
@@ -183,7 +183,7 @@ class LinkGuard:
             wall_offset: seconds to add to `now` to get wall time, for the lifetimes of keys.
         """
         self.ring: KeyRing | None = None
-        """None: the link is not authenticated."""
+        """Keys of the link; None if the link is not authenticated."""
         self.accepts_unsigned = False
         self.silenced = 0
         """Datagrams that were not sent because no key was valid for sending."""
@@ -193,9 +193,9 @@ class LinkGuard:
         self._nonce_key = rng.randbytes(32)
         self._nonces = 0
         self._proven: dict[Address, _Peer] = {}
-        """Those heard longest ago first."""
+        """Peers with a proven index; those heard longest ago first."""
         self._unproven: dict[Address, _Peer] = {}
-        """In the order in which they were first heard."""
+        """Peers without a proven index, in the order in which they were first heard."""
 
     def seal(
         self,

@@ -24,7 +24,7 @@ class Algorithm(enum.Enum):
     BLAKE2S = "blake2s"
 
     def digest(self, secret: bytes, data: bytes) -> bytes:
-        """The digest: 32 bytes of HMAC-SHA256, 16 of BLAKE2s (as RFC 8967 section 4.1)."""
+        """Compute the digest: 32 bytes of HMAC-SHA256, 16 of BLAKE2s (as RFC 8967 section 4.1)."""
         if self is Algorithm.BLAKE2S:
             return hashlib.blake2s(data, key=secret, digest_size=16).digest()
         return hmac.digest(secret, data, "sha256")
@@ -35,7 +35,7 @@ class AuthKey:
     """One shared secret."""
 
     id: int
-    """On the wire, 0 to 255; names the key to the receiver."""
+    """Key id on the wire, 0 to 255; the receiver finds the key by it."""
     algorithm: Algorithm
     secret: bytes = field(repr=False)
     send_from: float

@@ -19,7 +19,7 @@ _INTERFACE_ID_BITS = (1 << 64) - 1
 
 
 def is_heard(settings: LinkSettings, source: Address) -> bool:
-    """Whether a datagram from this source can have been sent by a neighbor on the link.
+    """Return whether a datagram from this source can have been sent by a neighbor on the link.
 
     Source: RFC 8966 section 4 (only link-local sources); RFC 5082 section 5.
     """
@@ -64,7 +64,8 @@ def unusable_reason(settings: LinkSettings, address: Address, own: Container[Add
 
 
 def _is_on_subnet(settings: LinkSettings, source: Address, *, is_routed: bool = False) -> bool:
-    """Whether an IPv4 address lies on a subnet of the link (that the kernel routes to it)."""
+    """Return whether an IPv4 address lies on a subnet of the link (that the kernel routes to
+    it)."""
     return any(
         entry.is_usable
         and (entry.is_connected or not is_routed)

@@ -86,7 +86,7 @@ class AdjacencyEvent(enum.Enum):
 
 
 class AdjacencyAction(enum.Enum):
-    """Actions beside the change of the state."""
+    """Actions of a transition, in addition to the change of the state."""
 
     IGNORE = "nothing"
     GREET = "open a session; send a heartbeat soon"
@@ -165,48 +165,48 @@ class Adjacency:
         self.session = 0
         """Our number for this incarnation; 0 only before the first."""
         self.neighbor_session = 0
-        """Its number, once a heartbeat has carried it; 0 before."""
+        """The neighbor's number for this incarnation, once a heartbeat has carried it; 0 before."""
         self.guessed_session = 0
         """A number that may be its, while no heartbeat has carried it; answered to, never used."""
         self.named: tuple[Address, ...] = ()
-        """Its own addresses on the link, as advertised."""
+        """The neighbor's addresses on the link, as advertised."""
         self.addresses: tuple[Address, ...] = ()
-        """Those of them that may be next hops."""
+        """Those of `named` that may be next hops."""
         self.address_problem = ""
-        """Why others may not."""
+        """Reason why the other addresses may not be next hops."""
         self.is_unlisted = False
         """Whether its last complete list lacked us."""
         self.is_signing = False
         """Whether its last heartbeat had a signature."""
         self.hello: Hello | None = None
         self.heartbeat_sequence: int | None = None
-        """Of its newest HEARTBEAT or CONTROL; older ones are dropped."""
+        """Sequence of its newest HEARTBEAT or CONTROL; older ones are dropped."""
         self.heard_at = now
         self.confirmed_at = now
-        """When it last confirmed that it hears us."""
+        """Time at which it last confirmed that it hears us."""
         self.pending_since = now
-        """When the adjacency last began to form."""
+        """Time at which the adjacency last began to form."""
         self.loading_since = now
-        """When its table last began to arrive."""
+        """Time at which its table last began to arrive."""
         self.loading_until: float | None = None
-        """Until then its table is awaited; None when it is not, or no longer."""
+        """Time until which its table is awaited; None if it is not awaited."""
         self.up_since: float | None = None
         self.rtt_s: float | None = None
         self.extra_cost = 0
-        """Added to the link's cost, by the round trip."""
+        """Cost added to the link's cost because of the round trip."""
         self.history = HeartbeatHistory()
         self.share_there = 1.0
         """The share of our heartbeats that arrive, as it says; 0 to 1."""
         self.loss_factor = 1.0
         """The factor on the link's cost, by the loss."""
         self.asked_at: float | None = None
-        """When it was last asked for a heartbeat, since it was heard."""
+        """Time at which it was last asked for a heartbeat, since it was heard."""
         self._echo_timestamp = 0
         self._echo_heard_at = now
 
     @property
     def dead_interval_s(self) -> float:
-        """How long it may be silent, as it advertised; seconds."""
+        """Longest silence, as it advertised, before it counts as dead; seconds."""
         return 0.0 if self.hello is None else self.hello.dead_interval_s
 
     def begin_loading(self, now: float) -> None:
@@ -222,14 +222,14 @@ class Adjacency:
 
     @property
     def dead_at(self) -> float:
-        """When it counts as dead if no message is heard before."""
+        """Time at which it counts as dead if no message is heard before."""
         if self.state.exchanges_routes:
             return self.heard_at + self.dead_interval_s
         return self.heard_at + self.patience_s
 
     @property
     def patience_s(self) -> float:
-        """How long it may be silent, or take, before it exchanges routes; seconds."""
+        """Longest silence, or wait, before it exchanges routes; seconds."""
         if self.hello is None:
             return 0.0
         hello_interval_s = self.hello.interval_ms / 1000
@@ -237,7 +237,7 @@ class Adjacency:
 
     @property
     def ask_at(self) -> float | None:
-        """When to ask it for a heartbeat, if none is heard before; None for never."""
+        """Time at which to ask it for a heartbeat, if none is heard before; None for never."""
         if self.hello is None or self.hello.multiplier <= LATE_INTERVALS:
             return None
         late_at = self.heard_at + LATE_INTERVALS * self.hello.interval_ms / 1000
@@ -247,7 +247,7 @@ class Adjacency:
 
     @property
     def unconfirmed_at(self) -> float:
-        """When it counts as one-way, if no heartbeat confirms before then that it hears us."""
+        """Time at which it counts as one-way, if no heartbeat confirms before that it hears us."""
         return self.confirmed_at + self.dead_interval_s
 
     def open_session(self, session: int, now: float) -> None:

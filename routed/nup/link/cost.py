@@ -27,9 +27,9 @@ class RttCost:
 
     min_s: float
     max_s: float
-    """Above `min_s`."""
+    """Round trip with the largest additional cost; above `min_s`."""
     max_extra: int
-    """Added at `max_s` and beyond, 1 to 65,535."""
+    """Cost added at `max_s` and beyond, 1 to 65,535."""
 
     def surcharge(self, rtt_s: float | None, current: int) -> int:
         """Return the cost to add to the link's cost now.

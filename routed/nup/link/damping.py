@@ -38,10 +38,10 @@ _NEGLIGIBLE = FLAP_PENALTY / 8
 
 @dataclass(frozen=True, slots=True)
 class Damping:
-    """When a neighbor is suppressed, and for how long. Penalties: FLAP_PENALTY is one flap."""
+    """Parameters of flap damping. The unit of penalties is one flap, FLAP_PENALTY."""
 
     half_life_s: float
-    """Above 0."""
+    """Time in which the penalty falls by half; above 0."""
     suppress: int
     """Suppressed from this penalty on; above `reuse`."""
     reuse: int
@@ -69,7 +69,7 @@ class FlapDamper:
 
     def __init__(self) -> None:
         self._records: dict[Address, _Record] = {}
-        """Longest without a flap first."""
+        """Records by router id; the router longest without a flap first."""
 
     def record_flap(self, router_id: Address, damping: Damping, now: float) -> bool:
         """Record that an adjacency that was UP has ended. Returns whether the neighbor is

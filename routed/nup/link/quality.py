@@ -33,7 +33,7 @@ _MASK = (1 << WINDOW) - 1
 
 
 class HeartbeatHistory:
-    """Which of the last numbers of one neighbor's heartbeats have arrived."""
+    """Record of which of the last heartbeats of one neighbor have arrived."""
 
     def __init__(self) -> None:
         self._newest: int | None = None
@@ -57,7 +57,7 @@ class HeartbeatHistory:
 
     @property
     def received(self) -> int:
-        """How many of `expected` have arrived."""
+        """Number of the `expected` heartbeats that have arrived."""
         return self._arrived.bit_count()
 
     @property

@@ -36,11 +36,11 @@ __all__ = [
 MAX_SHOWN = 16
 MAX_KEPT = 256
 REFUSAL_S = 30.0
-"""How long an address is listed after its last refused message."""
+"""Time for which an address is listed after its last refused message."""
 CHANCE_S = 2.5
-"""How long a place is kept from other newcomers: two hello intervals of most links."""
+"""Time for which a place is kept from other newcomers: two hello intervals of most links."""
 ADMIT_EVERY = 16
-"""One in so many newcomers that find no place gets one all the same."""
+"""Of this many newcomers that find no free place, one gets a place all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class RefusedSender:
     source: Address
     reason: str
     at: float
-    """When its last message was refused; seconds, monotonic."""
+    """Time of its last refused message; seconds, monotonic."""
     since: float
-    """When the first one was."""
+    """Time of its first refused message."""
     seconds: int
-    """In how many separate seconds it was refused."""
+    """Number of separate seconds in which it was refused."""
 
 
 class RefusalList:
@@ -62,9 +62,9 @@ class RefusalList:
 
     def __init__(self) -> None:
         self._once: dict[Address, RefusedSender] = {}
-        """Refused in one second only, the first one first."""
+        """Addresses refused in one second only, the first one first."""
         self._again: dict[Address, RefusedSender] = {}
-        """Refused in several seconds, the one that has been silent longest first."""
+        """Addresses refused in several seconds, the one silent longest first."""
         self._unplaced = 0
         """Messages of newcomers without a place."""
         self._unplaced_at = 0.0
@@ -87,7 +87,7 @@ class RefusalList:
             self._once[source] = refusal
 
     def _make_room(self, now: float) -> bool:
-        """Whether a newcomer gets a place; frees one if needed."""
+        """Return whether a newcomer gets a place, and free one if needed."""
         if len(self._once) + len(self._again) < MAX_KEPT:
             return True
         silent = next(iter(self._again.values()), None)

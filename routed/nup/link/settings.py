@@ -27,7 +27,7 @@ class LinkSettings:
     ifindex: int
     ifname: str
     cost: int
-    """Added to the metric of every route learned on the link, 1 to METRIC_INFINITY - 1."""
+    """Cost added to the metric of every route learned on the link, 1 to METRIC_INFINITY - 1."""
     hello_interval_s: float
     """0.1 to 60 seconds."""
     multiplier: int
@@ -38,19 +38,21 @@ class LinkSettings:
     """The source address: the IPv6 link-local address, or an IPv4 one on a link without IPv6."""
     addresses: tuple[InterfaceAddress, ...]
     key_ring: KeyRing | None = None
-    """With it, everything on the link is signed, and unsigned messages are refused."""
+    """Keys of the link. If set, everything on the link is signed, and unsigned messages are
+    refused."""
     accepts_unsigned: bool = False
-    """The transition: sign, and accept unsigned messages."""
+    """Whether unsigned messages are accepted while ours are signed (transition mode)."""
     is_loss_based: bool = False
     """Whether the cost is multiplied by the expected transmissions."""
     rtt_cost: RttCost | None = None
-    """With it, the round trip adds to the cost."""
+    """Conversion of the round trip to an additional cost, if any."""
     unicast_neighbors: tuple[Address, ...] = ()
-    """With them, nothing is sent to the group, and messages of other senders are dropped."""
+    """Neighbors to which messages are sent by unicast. If any, nothing is sent to the group, and
+    messages of other senders are dropped."""
     max_prefixes: int = 200_000
     """The limit of reachable prefixes learned from each neighbor, at least 1."""
     damping: Damping | None = None
-    """With it, a neighbor that flaps is suppressed for a while."""
+    """Flap damping, if it is configured: a neighbor that flaps is suppressed for a while."""
 
     def __post_init__(self) -> None:
         """Check the ranges that loop freedom and the wire format rest on.
@@ -67,5 +69,5 @@ class LinkSettings:
 
     @property
     def dead_interval_s(self) -> float:
-        """How long we may be silent before neighbors count us as dead; seconds."""
+        """Longest silence of this router before neighbors count it as dead; seconds."""
         return self.hello_interval_s * self.multiplier

@@ -48,11 +48,11 @@ dead."""
 ADDRESSES_EVERY = 16
 MAX_NEIGHBORS_PER_LINK = 256
 TIMERS_EACH, TIMERS_SLACK = 4, 64
-"""So many timers for each neighbor, and so many more, are kept; most of them are replaced ones."""
+"""Timers kept for each neighbor and in addition; most of them have been replaced by others."""
 GIVEN_UP_S = 60.0
-"""How long `show neighbors` says of a neighbor that is not UP that it was given up."""
+"""Time for which `show neighbors` reports that a neighbor was given up, while it is not UP."""
 LEAVING_S = 2.0
-"""How long messages of a boot are dropped after its GOODBYE or RESTART: they may have been in
+"""Time for which messages of a boot are dropped after its GOODBYE or RESTART: they may have been in
 flight, or their sender may take a moment to end."""
 
 
@@ -65,22 +65,22 @@ class Exchange:
     dump: TableDump | None = None
     """Our table on its way; None before the exchange begins and after END_OF_TABLE was sent."""
     dump_at: float | None = None
-    """When the first of it may leave; None once it has (`DumpLimits`)."""
+    """Time from which the dump may begin; None once it has begun (`DumpLimits`)."""
     end_sequence: int | None = None
-    """Of our END_OF_TABLE on the unicast stream, once sent."""
+    """Sequence of our END_OF_TABLE on the unicast stream, once sent."""
     neighbor_end: tuple[int, int] | None = None
     """Sequence and count of the neighbor's END_OF_TABLE, once received."""
     updates_received: int = 0
-    """On the unicast stream, to compare with that count."""
+    """Number of updates received on the unicast stream, to compare with that count."""
     is_table_received: bool = False
     table_request_at: float | None = None
-    """When to request the neighbor's table again; None while there is no reason to."""
+    """Time at which to request the neighbor's table again; None if there is no reason to."""
     table_requested_at: float = -math.inf
     table_resent_at: float = -math.inf
-    """When the neighbor last requested our table again, and got it."""
+    """Time at which our table was last sent again at the neighbor's request."""
     converged_sequence: int | None = None
-    """Of the multicast stream: when we have all up to it, a neighbor that restarted has advertised
-    all the routes it learned. None while it says that it is converging."""
+    """Sequence of the multicast stream up to which a restarted neighbor has advertised all that it
+    learned. None while its heartbeats are marked CONVERGING."""
     requests: dict[tuple[Prefix, Address, int], SeqnoRequest] = field(default_factory=dict)
     """Seqno requests waiting for room, by prefix, origin and seqno."""
     duplicate_ids: DuplicateIdDetector = field(default_factory=DuplicateIdDetector)
@@ -111,11 +111,11 @@ class Neighbor:
     adjacency: Adjacency
     exchange: Exchange
     retained_until: float | None = None
-    """Its routes are stale and kept until then, or until its new table is complete."""
+    """Time until which its stale routes are kept, unless its new table is complete earlier."""
     timer_at: float | None = None
     """The earliest of the link's timers for it."""
     _next_hops: tuple[LinkSettings, tuple[Address, ...], dict[Family, NextHop | None]] | None = None
-    """Its next hops, and the settings and addresses that they were computed from."""
+    """Its next hops, with the settings and addresses from which they were computed."""
 
     @property
     def exchanges_routes(self) -> bool:
@@ -207,37 +207,37 @@ class Link:
         self.newcomers: dict[NeighborKey, None] = {}
         """Neighbors that were never heard both ways, the first one first."""
         self._departed: dict[tuple[Address, Address], tuple[int, float]] = {}
-        """By router id and address of neighbors that left lately: their boot id, and until when
-        messages of that boot are dropped. At most MAX_NEIGHBORS_PER_LINK."""
+        """Boot id of neighbors that left recently, and the time until which its messages are
+        dropped, by router id and address. At most MAX_NEIGHBORS_PER_LINK."""
         self._given_up: dict[NeighborKey, float] = {}
-        """When neighbors were given up, the last one last. At most MAX_NEIGHBORS_PER_LINK."""
+        """Times at which neighbors were given up, in order. At most MAX_NEIGHBORS_PER_LINK."""
         self.memory = memory
         self.multicast_sequence = memory.multicast_sequence
-        """Of the last DATA on the link's multicast stream."""
+        """Sequence of the last DATA on the link's multicast stream."""
         self.control_sequence = memory.control_sequence
-        """Of the last HEARTBEAT or CONTROL on the link: one by one, so that gaps are losses."""
+        """Sequence of the last HEARTBEAT or CONTROL on the link; gaps in it are losses."""
         self.addresses_due = ADDRESSES_REPEATED
-        """So many of the next heartbeats name our addresses; all do while a neighbor is not UP."""
+        """Heartbeats that still carry our addresses; all do while a neighbor is not UP."""
         self._timers: list[tuple[float, NeighborKey]] = []
         """A heap: when neighbors may need attention, never later than they do."""
         self._service_queue: dict[NeighborKey, Neighbor] = {}
         self._stalled_since: float | None = None
-        """When the multicast stream first found a window full, since all were open."""
+        """Time at which the multicast stream first found a window full, since all were open."""
         self.heartbeat_due = now
         self.heartbeat_open_at = now
         """The earliest time at which the next one may leave together with those of other links."""
         self.heartbeat_at: float | None = None
-        """When the last one left."""
+        """Time at which the last heartbeat was sent."""
         self.is_hastened = False
         """Whether the next one leaves before its time."""
         self.hastened_until = 0.0
-        """Until when the heartbeats that left early have used up the allowance for them."""
+        """Time until which the allowance for early heartbeats is used up."""
         self.answer_open_at = -math.inf
-        """When the next HEARTBEAT_REQUEST may be answered."""
+        """Time from which the next HEARTBEAT_REQUEST may be answered."""
         self._missing: set[Address] = set()
         """Neighbors of our previous boot that have not been heard in this one."""
         self.listening_until: float | None = now + LISTENING_INTERVALS * settings.hello_interval_s
-        """Until then a neighbor may be there that has not been heard yet; None afterwards."""
+        """Time until which an unheard neighbor may exist; None afterwards."""
 
     def set_settings(self, settings: LinkSettings) -> None:
         """Apply the configuration; the guard's index and the senders it has proven stay."""
@@ -302,12 +302,12 @@ class Link:
         self._given_up[neighbor.key] = now
 
     def was_given_up(self, neighbor: Neighbor, now: float) -> bool:
-        """Whether a neighbor was given up lately."""
+        """Return whether a neighbor was given up lately."""
         given_up_at = self._given_up.get(neighbor.key)
         return given_up_at is not None and now < given_up_at + GIVEN_UP_S
 
     def has_departed(self, router_id: Address, boot_id: int, source: Address, now: float) -> bool:
-        """Whether this boot of a neighbor has just announced its end."""
+        """Return whether this boot of a neighbor has just announced its end."""
         departed = self._departed.get((router_id, source))
         return departed is not None and departed[0] == boot_id and now < departed[1]
 
@@ -316,11 +316,11 @@ class Link:
         return [neighbor for neighbor in self.neighbors.values() if neighbor.exchanges_routes]
 
     def lists_addresses(self) -> bool:
-        """Whether the next heartbeat is to name our addresses, which are most of its bytes; counts
-        it.
+        """Return whether the next heartbeat is to carry our addresses, which are most of its bytes;
+        counts the heartbeat.
 
         Neighbors that are about to use us need them, and all neighbors when they change. They are
-        repeated now and then for a neighbor that missed them.
+        repeated from time to time for a neighbor that missed them.
         """
         neighbors = self.neighbors.values()
         if any(neighbor.adjacency.state is not AdjacencyState.UP for neighbor in neighbors):
@@ -386,10 +386,10 @@ class Link:
         )
 
     def has_room(self, now: float) -> bool:
-        """Whether the multicast stream may go on.
+        """Return whether the multicast stream may continue.
 
         It may while every neighbor's window is open. Once some are full it waits, but not for long
-        while others are open; then it goes on without waiting until all have caught up.
+        while others are open; then it continues without waiting until all have caught up.
         """
         rooms = {neighbor.exchange.sender.has_room for neighbor in self.listeners()}
         if False not in rooms:

@@ -72,7 +72,7 @@ class Recorder:
         self._limit_bytes = limit_bytes
         self.is_full = False
         self._keys: dict[int, dict[AuthKey, AuthKey]] = {}
-        """Of each link, its keys since the start, each with its stand-in."""
+        """The keys of each link since the start, each with its stand-in."""
         for ifindex, ring in instance.key_rings().items():
             self._remember_keys(ifindex, ring)
         if start is None:

@@ -95,9 +95,9 @@ class Step:
     """One line of a replay."""
 
     line: int
-    """Of the recording, from 1."""
+    """Number of the recording's line, from 1."""
     name: str
-    """Of the input; `out` for outputs, `end` for the last line."""
+    """Name of the input; `out` for outputs, `end` for the last line."""
     text: tuple[str, ...]
     """The input, or the outputs of this replay, for people."""
     differs: str = ""

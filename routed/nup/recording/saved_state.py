@@ -132,9 +132,10 @@ class _Writer:
     def __init__(self, stand_in: Callable[[AuthKey], AuthKey]) -> None:
         self._stand_in = stand_in
         self._found: list[Any] = []
-        """By number; it also keeps temporary values alive, so that no id is used twice."""
+        """Values by number; the list also keeps temporary values alive, so that no id is used
+        twice."""
         self._numbers: dict[int, list[int]] = {}
-        """By id, the reference to each."""
+        """Reference to each value, by id."""
         self._members: dict[int, list[Any]] = {}
 
     def entries(self, root: object) -> Iterator[list[Any]]:
@@ -210,7 +211,7 @@ class _Writer:
 
 @functools.cache
 def _is_value(kind: type) -> bool:
-    """Whether objects of a class are values: named tuples and frozen dataclasses."""
+    """Return whether objects of a class are values: named tuples and frozen dataclasses."""
     if issubclass(kind, tuple):
         return hasattr(kind, "_fields")
     parameters = getattr(kind, "__dataclass_params__", None)

@@ -50,7 +50,8 @@ UNADVERTISED_S = 60.0
 ADVERTISED_S = 120.0
 """The time from then on, unless our own dead interval asks for more."""
 SOURCE_GC_S = UNADVERTISED_S + ADVERTISED_S
-"""How long a distance is kept after it was last selected, with dead intervals of up to a minute."""
+"""Time for which a distance is kept after it was last selected, with dead intervals of up to a
+minute."""
 IN_ALL = 500_000
 LEAST_PER_NEIGHBOR = 64
 LEAST_PER_LINK = 1024

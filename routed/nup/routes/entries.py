@@ -40,8 +40,8 @@ class NeighborKey(NamedTuple):
     ifindex: int
     router_id: Address
     address: Address | None = None
-    """Its source address there: a router with two links on one wire is two neighbors. None where a
-    table does not need the difference."""
+    """Source address of the neighbor: a router with two links on one wire is two neighbors. None
+    where a table does not need the difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Path:
 
     cost: int
     families: frozenset[Family]
-    """For which a next hop can be named."""
+    """Families for which a next hop can be named."""
 
 
 class LearnedRoute(NamedTuple):
@@ -91,9 +91,9 @@ class SelectedRoute(NamedTuple):
     origin: Address
     seqno: int
     neighbors: tuple[NeighborKey, ...]
-    """All equal, in order."""
+    """The selected neighbors, all with equal routes, in order."""
     distance: int | None = None
-    """Set by our policy; None leaves it to the kind of route."""
+    """Distance set by our policy; None for the default of the kind of route."""
 
 
 class RequestTo(NamedTuple):
@@ -109,7 +109,7 @@ class UpdateOutcome(NamedTuple):
     verdict: UpdateVerdict
     prefixes: Sequence[Prefix]
     seqno: int
-    """Of these updates."""
+    """Seqno of these updates."""
 
 
 class UpdateVerdict(enum.Enum):
@@ -146,7 +146,7 @@ def alike(updates: Sequence[RouteUpdate]) -> Iterator[Sequence[RouteUpdate]]:
 
 
 def is_feasible(route: LearnedRoute, distance: Distance | None) -> bool:
-    """Whether a route may be used at this feasibility distance; None: there is none yet."""
+    """Return whether a route may be used at a feasibility distance; None if there is none yet."""
     if distance is None:
         return True
     if route.claim_seqno == distance.seqno:

@@ -53,21 +53,21 @@ class LearnedRoutes:
         self._floors: dict[NeighborKey, int] = {}
         """The newest version of any tombstone of a neighbor that has been dropped."""
         self._relearned: dict[NeighborKey, dict[Prefix, None]] = {}
-        """Of neighbors with stale routes: the prefixes advertised since their restart. A further
+        """Prefixes that neighbors with stale routes have advertised since their restart. A further
         restart costs no more than these."""
 
     @property
     def tombstones(self) -> int:
-        """How many retractions are remembered."""
+        """Number of retractions that are remembered."""
         return len(self._tombstones)
 
     @property
     def neighbors(self) -> Iterable[NeighborKey]:
-        """All neighbors with an entry."""
+        """Neighbors that have an entry."""
         return self._by_neighbor.keys()
 
     def prefixes(self) -> Iterable[Prefix]:
-        """All prefixes that any neighbor has advertised or retracted."""
+        """Prefixes that any neighbor has advertised or retracted."""
         return self._routes.keys()
 
     def routes_of(self, prefix: Prefix) -> NeighborRoutes:

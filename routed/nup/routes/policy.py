@@ -34,7 +34,7 @@ class PrefixTest(Protocol):
     """A set of prefixes."""
 
     def matches(self, candidate: Prefix) -> bool:
-        """Whether a prefix is in the set."""
+        """Return whether a prefix is in the set."""
         ...
 
 
@@ -58,7 +58,7 @@ class NeighborRule:
     """Import only, 1 to 255."""
 
     def fits(self, update: RouteUpdate, neighbors: tuple[Address, ...], ifname: str) -> bool:
-        """Whether the rule matches this route."""
+        """Return whether the rule matches this route."""
         return (
             (self.is_external is None or self.is_external is update.is_external)
             and (self.tag is None or self.tag == update.tag)
@@ -76,7 +76,7 @@ class Suppression:
     interface: str | None = None
 
     def hides(self, prefix: Prefix, ifname: str) -> bool:
-        """Whether a prefix is covered by the summary and not advertised."""
+        """Return whether a prefix is covered by the summary and not advertised."""
         return (
             prefix != self.prefix
             and self.prefix.covers(prefix)
@@ -90,10 +90,10 @@ class Imported:
 
     is_accepted: bool
     least_metric: int
-    """Its least cost, link included."""
+    """Least cost of the route, including the link's."""
     tag: int
     distance: int | None
-    """None: the distance of routes of its kind."""
+    """Distance of the route; None for the default of its kind."""
 
 
 @functools.lru_cache(maxsize=1024)

@@ -130,7 +130,7 @@ class PrefixCounts:
         return self._refused[key]
 
     def has_room_again(self, key: NeighborKey) -> bool:
-        """Whether an update of a neighbor was refused that would be accepted now."""
+        """Return whether an update of a neighbor was refused that would be accepted now."""
         if self._unremembered[key] or self._allowed[key]:
             return True
         has_room = self._reachable[key] < self._limits[key] and self._room_in_table(key) > 0
@@ -142,7 +142,7 @@ class PrefixCounts:
         return self.total >= MAX_ROUTES
 
     def is_crowded_out(self, key: NeighborKey) -> bool:
-        """Whether a neighbor's further prefixes are refused because of those of others."""
+        """Return whether a neighbor's further prefixes are refused because of those of others."""
         return self._reachable[key] < self.limit(key) and self._room_in_table(key) <= 0
 
     def fillers(self) -> dict[NeighborKey, int]:
@@ -155,7 +155,7 @@ class PrefixCounts:
         )
 
     def clear_refused(self, key: NeighborKey) -> None:
-        """Start counting anew: a neighbor sends its table again."""
+        """Count refused updates from zero: a neighbor sends its table again."""
         self._refused.pop(key, None)
         self._unremembered.pop(key, None)
         self._allowed.pop(key, None)

@@ -46,7 +46,7 @@ REFILL_S = 1.0
 FOREIGN_GAP_S = 1.0
 FOREIGN_GAP_MAX_S = 64.0
 CONTESTED_RAISES = 3
-"""So many raises beyond seqnos that we did not issue show that another router issues them."""
+"""Number of raises beyond seqnos that we did not issue from which another router is assumed."""
 QUIET_S = 180.0
 """An entry is dropped after so long without a raise."""
 
@@ -65,11 +65,11 @@ class _Entry:
     tokens: float
     filled_at: float
     at: float
-    """Of the last raise."""
+    """Time of the last raise."""
     foreign: int = 0
     """Raises beyond seqnos that we did not issue."""
     foreign_at: float = 0.0
-    """When the next of these is allowed."""
+    """Time from which the next raise beyond a foreign seqno is allowed."""
 
 
 class RaiseLimits:
@@ -112,7 +112,7 @@ class RaiseLimits:
         return Raise.GRANTED
 
     def is_contested(self, prefix: Prefix, now: float) -> bool:
-        """Whether another router issues seqnos of ours for a prefix."""
+        """Return whether another router issues seqnos of ours for a prefix."""
         entry = self._entries.get(prefix)
         return entry is not None and entry.foreign >= CONTESTED_RAISES and now < entry.at + QUIET_S
 
@@ -148,6 +148,6 @@ class RaiseLimits:
         return 0 < seqno_distance(wanted, self._first_seqno) <= LEAP
 
     def _may_go_on(self, prefix: Prefix, wanted: int, now: float) -> bool:
-        """Whether a prefix may be raised beyond LEAP, where there is no burst."""
+        """Return whether a prefix may be raised beyond LEAP, where there is no burst."""
         known = self._entries.get(prefix)
         return known is None or self._is_leap(wanted) or now >= known.at + REFILL_S

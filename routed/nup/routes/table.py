@@ -148,7 +148,7 @@ class RouteTable:
         """Whether the import policy may treat updates differently that differ in their prefix
         only."""
         self.counts = PrefixCounts()
-        """How many routes of each neighbor are reachable, and how many may be."""
+        """Numbers of reachable routes of each neighbor, and their limits."""
         self._learned = LearnedRoutes(self.counts)
         self._parked = ParkedUpdates()
         self._paths: dict[NeighborKey, Path] = {}
@@ -156,7 +156,7 @@ class RouteTable:
         self._selected: dict[Prefix, SelectedRoute] = {}
         self._changed: dict[Prefix, None] = {}
         self._improved: dict[Prefix, None] = {}
-        """Of these, those whose feasibility distance has improved, too."""
+        """Changed prefixes whose feasibility distance has improved, too."""
         self.seqno_requests = PendingSeqnoRequests()
 
     # Inputs

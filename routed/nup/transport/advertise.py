@@ -173,7 +173,7 @@ class OriginTable:
         return verdict
 
     def is_contested(self, prefix: Prefix, now: float) -> bool:
-        """Whether another router announces a prefix of ours with our router id."""
+        """Return whether another router announces a prefix of ours with our router id."""
         return self._limits.is_contested(prefix, now)
 
     def _set_seqno(self, prefix: Prefix, known: OwnRoute, seqno: int) -> None:
@@ -202,12 +202,12 @@ class LinkAdvertiser:
         self.advertised: set[Prefix] = set()
         """Advertised as reachable to a neighbor on the link, and not retracted since."""
         self.flush_at: float | None = None
-        """When the dirty prefixes may leave; None while there are none."""
+        """Time from which the dirty prefixes may be sent; None while there are none."""
         self._dirty: dict[Prefix, None] = {}
         self._advertised_at = -math.inf
 
     def is_pending(self, prefix: Prefix) -> bool:
-        """Whether a prefix is dirty on the link."""
+        """Return whether a prefix is dirty on the link."""
         return prefix in self._dirty
 
     def mark(self, prefix: Prefix, now: float) -> None:
@@ -341,9 +341,9 @@ class RetractionHold:
     """Unreachable prefixes for which some neighbor may still use us."""
 
     _waiting: dict[Prefix, dict[int, int | None]] = field(default_factory=dict)
-    """By prefix and link: the version of the retraction, None until it has been sent."""
+    """Version of the retraction by prefix and link; None until it has been sent."""
     _by_link: dict[int, dict[Prefix, None]] = field(default_factory=dict)
-    """The same prefixes by link; no empty dictionary."""
+    """The same prefixes by link; no dictionary is empty."""
 
     def hold(self, prefix: Prefix, ifindexes: Iterable[int]) -> None:
         """Hold a prefix until the neighbors on these links have acknowledged its retraction."""
@@ -353,7 +353,7 @@ class RetractionHold:
             self._by_link.setdefault(ifindex, {})[prefix] = None
 
     def is_held(self, prefix: Prefix) -> bool:
-        """Whether a prefix is held."""
+        """Return whether a prefix is held."""
         return prefix in self._waiting
 
     def release(self, prefixes: Iterable[Prefix]) -> None:

@@ -44,8 +44,8 @@ class ForwardingWait:
         self.is_on = False
         """Off: no caller reports what the kernel has, and nothing waits."""
         self.driver_alive_at = math.inf
-        """When the process that writes the kernel last reported; infinite before its first
-        report."""
+        """Time of the last report of the process that writes the kernel; infinite before the
+        first."""
         self._since: dict[Prefix, float] = {}
         """Oldest first."""
         self._new: dict[Prefix, None] = {}
@@ -100,7 +100,7 @@ class ForwardingWait:
         return late
 
     def next_timer(self) -> float | None:
-        """When `expire` has something to do; None also while that depends on a report of the
+        """Return when `expire` has something to do; None also while that depends on a report of the
         driver."""
         for since in self._since.values():
             due = since + FORWARDING_WAIT_MAX_S

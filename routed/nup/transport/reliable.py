@@ -98,7 +98,7 @@ retraction for twice as long (`learned.TOMBSTONE_S`), and feasibility distances 
 MAX_OWED = 16_384
 """Messages unacknowledged by one neighbor, sent or waiting, before it is given up."""
 RECEIVE_WINDOW = MAX_ACK_SPAN
-"""How far beyond the cumulative point a sequence may lie: twice MAX_OWED, which an honest peer
+"""Largest distance of a sequence beyond the cumulative point: twice MAX_OWED, which an honest peer
 cannot exceed."""
 MAX_RUNS = 1024
 """Runs beyond the cumulative point that a receiver remembers of one stream; a message that would
@@ -121,7 +121,7 @@ class OutgoingData:
     payload: bytes
     """Encoded TLVs; the header is sealed at each transmission."""
     version: int
-    """Its table version."""
+    """Table version of the message."""
     retracted: tuple[Prefix, ...] = ()
     """The prefixes that it retracts: held until the last neighbor has acknowledged."""
     waiting: int = 0
@@ -174,9 +174,9 @@ class _Owed:
 
     message: OutgoingData
     since: float
-    """When it became owed."""
+    """Time at which it became owed."""
     sent_at: float | None = None
-    """None while it waits in the backlog."""
+    """Time at which it was last sent; None while it waits in the backlog."""
     tries: int = 0
     is_timed: bool = False
     """Whether the one copy that was sent left at `sent_at`: a round trip can be measured by it."""
@@ -193,9 +193,9 @@ class ReliableSender:
         self.window = float(INITIAL_WINDOW)
         self._threshold = float(MAX_WINDOW)
         self._owed: dict[Stream, dict[int, _Owed]] = {stream: {} for stream in Stream}
-        """By sequence, oldest first."""
+        """Owed messages by sequence, oldest first."""
         self._in_flight: dict[_Owed, None] = {}
-        """In the order of sending: the first one's timeout is the next."""
+        """Messages in flight in the order of sending: the timeout of the first one is the next."""
         self._backlog: deque[_Owed] = deque()
         self._unicast_sequence = 0
         self._progress_at = 0.0
@@ -224,7 +224,7 @@ class ReliableSender:
         return self._unicast_sequence
 
     def is_acknowledged(self, stream: Stream, sequence: int) -> bool:
-        """Whether a message that was once owed is owed no longer."""
+        """Return whether a message that was once owed is no longer owed."""
         return sequence not in self._owed[stream]
 
     def owe(self, message: OutgoingData, now: float) -> None:
@@ -270,12 +270,12 @@ class ReliableSender:
         return delivered
 
     def expire(self, now: float) -> None:
-        """When the oldest message's timeout has passed, count all messages in flight as lost.
+        """Count all messages in flight as lost if the oldest one's timeout has passed.
 
-        All of them, and with one doubling of the timeout: they left one after the other, and would
-        each double it anew within one round trip. Messages that have arrived all the same are
-        acknowledged together with the two that are then repeated first (RFC 6298 section 5.4 and
-        5.5).
+        All of them are lost together, with one doubling of the timeout: they were sent one after
+        the other, and each would otherwise double it again within one round trip. Messages that
+        have arrived all the same are acknowledged together with the two that are then repeated
+        first (RFC 6298 section 5.4 and 5.5).
         """
         oldest = next(iter(self._in_flight), None)
         if oldest is None or oldest.sent_at is None:
@@ -305,7 +305,7 @@ class ReliableSender:
             yield Transmission(owed.message, not is_first)
 
     def has_given_up(self, now: float, dead_interval_s: float) -> bool:
-        """Whether the neighbor has left messages unacknowledged for too long."""
+        """Return whether the neighbor has left messages unacknowledged for too long."""
         if not any(self._owed.values()):
             return False
         stalled_s = now - self._progress_at
@@ -441,11 +441,11 @@ class ReceiveStream:
 
     def __init__(self, base: int | None = None) -> None:
         self.cumulative = base
-        """Everything up to this one has arrived; None until the stream's base is known."""
+        """Sequence up to which everything has arrived; None until the stream's base is known."""
         self.highest = base
         """The newest that has arrived."""
         self._position = 0
-        """Of the cumulative point, counted from the base without wrapping."""
+        """Position of the cumulative point, counted from the base without wrapping."""
         self._starts: list[int] = []
         self._ends: list[int] = []
         """The runs beyond it, in order: positions of their first and last sequences. Two runs are

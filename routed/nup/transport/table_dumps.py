@@ -34,7 +34,7 @@ DUMPS_AT_ONCE = 16
 DUMP_GAP_S."""
 LINK_DUMP_GAP_S = 0.25
 LINK_DUMPS_AT_ONCE = 512
-"""The same for all routers on a link together: twice as many as it may have neighbors."""
+"""Tables for all routers on a link together at once: twice as many as it may have neighbors."""
 MAX_ROUTERS = 256
 
 
@@ -43,7 +43,8 @@ class TableOrder:
 
     def __init__(self) -> None:
         self._listed: list[Prefix] | None = None
-        """Only ever appended to: dumps walk it up to its end when they began."""
+        """The list, to which prefixes are only appended: a dump walks it up to its end at the
+        dump's begin."""
         self._changes = 0
 
     def record_added(self, prefixes: Sequence[Prefix]) -> None:
@@ -63,13 +64,13 @@ class TableOrder:
             self._listed = None
 
     def listed(self, *sources: Iterable[Prefix]) -> Sequence[Prefix]:
-        """Return the list, made anew from `sources` when it has changed too much.
+        """Return the list, made again from `sources` if it has changed too much.
 
         Args:
             sources: all prefixes that may be advertised now.
 
         Returns:
-            These, and perhaps some that are gone; it grows at its end only.
+            These, and perhaps some that are no longer advertised; it grows at its end only.
         """
         if self._listed is None:
             self._listed = sorted(set().union(*sources))
@@ -82,9 +83,10 @@ class DumpLimits:
 
     def __init__(self) -> None:
         self._routers: dict[Address, float] = {}
-        """Until when each router has used its share; longest without a dump first."""
+        """Time until which each router has used its share; the router longest without a dump
+        first."""
         self._link = 0.0
-        """The same for all routers together."""
+        """Time until which all routers together have used their share."""
 
     def open_at(self, router_id: Address) -> float:
         """Return from when on a dump to a router may begin."""

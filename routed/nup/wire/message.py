@@ -123,8 +123,8 @@ HEADER_BYTES = 16
 MAX_DATAGRAM_BYTES = 1232
 """Header and payload: 1280, less an IPv6 and a UDP header."""
 MAC_ROOM_BYTES = 57
-"""Kept free in every datagram for REPLAY_COUNTER and MAC, so that a payload that was packed once
-can be signed again whenever it is repeated."""
+"""Bytes kept free in every datagram for REPLAY_COUNTER and MAC, so that a payload that was packed
+once can be signed again whenever it is repeated."""
 CONTENT_MAX_BYTES = MAX_DATAGRAM_BYTES - MAC_ROOM_BYTES
 """Header and payload before it is signed."""
 CHECKSUM_BYTES_AT = 14

@@ -44,7 +44,7 @@ TLV_HEADER_BYTES = 4
 
 
 class DecodeReason(enum.Enum):
-    """Why a datagram was refused."""
+    """The reasons for which a datagram is refused."""
 
     TOO_SHORT = "shorter than a header"
     TOO_LONG = "longer than a datagram may be"
@@ -80,7 +80,8 @@ def fields(layout: struct.Struct, value: bytes) -> tuple[int, ...]:
 
 
 def is_router_id(bits: int) -> bool:
-    """Whether a number names a router: neither 0.0.0.0, nor multicast, reserved or broadcast."""
+    """Return whether a number names a router: neither 0.0.0.0, nor multicast, reserved or
+    broadcast."""
     return 0 < bits < 0xE000_0000
 
 

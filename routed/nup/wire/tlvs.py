@@ -110,7 +110,7 @@ class Hello(Numbers):
     multiplier: int
     """The sender is dead after this many silent intervals, 1 to 255."""
     mtu: int
-    """Of its interface, bytes."""
+    """MTU of its interface, bytes."""
     multicast_sequence: int
     """The last sequence of its multicast stream on this link."""
 
@@ -119,7 +119,7 @@ class Hello(Numbers):
 
     @property
     def dead_interval_s(self) -> float:
-        """How long the sender may be silent before it counts as dead."""
+        """Longest silence of the sender before it counts as dead."""
         return self.interval_ms * self.multiplier / 1000
 
     def check(self) -> None:
@@ -140,7 +140,7 @@ class NeighborHeard(RouterNumbers):
     echo_timestamp: int
     """The timestamp of the neighbor's last heartbeat."""
     hold_us: int
-    """How long ago that heartbeat arrived, microseconds."""
+    """Time since that heartbeat arrived, microseconds."""
 
     TYPE: ClassVar[int] = MANDATORY | 3
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IIIIII")
@@ -148,14 +148,14 @@ class NeighborHeard(RouterNumbers):
 
 @dataclass(frozen=True, slots=True)
 class Reception(RouterNumbers):
-    """How many of a neighbor's last heartbeats arrived; left out while all do."""
+    """Number of a neighbor's last heartbeats that arrived; left out while all do."""
 
     router_id: Address
     """The neighbor."""
     received: int
     """0 to `expected`."""
     expected: int
-    """Out of so many, 1 to 255."""
+    """Number of heartbeats that were expected, 1 to 255."""
 
     TYPE: ClassVar[int] = 0x14
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!IBB")
@@ -174,7 +174,7 @@ class LinkAddress:
     TYPE: ClassVar[int] = 4
 
     def pack(self) -> bytes:
-        """The value in network order: 4 or 16 bytes."""
+        """Pack the value in network order: 4 or 16 bytes."""
         return self.address.packed
 
     @classmethod
@@ -213,7 +213,7 @@ class Ack:
     _RANGE: ClassVar[struct.Struct] = struct.Struct("!HH")
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         fixed = self._LAYOUT.pack(
             self.router_id.addr_bits, self.session, self.stream, self.cumulative
         )
@@ -249,7 +249,7 @@ class TableVersion(Numbers):
 
 
 _UPDATE_BYTES = 19
-"""Of a route update, before its prefix."""
+"""Bytes of a route update, before its prefix."""
 
 
 class _RouteUpdateFields(NamedTuple):
@@ -278,7 +278,7 @@ class RouteUpdate(_RouteUpdateFields):
     EXTERNAL: ClassVar[int] = 0x01
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         return self.pack_tlv()[TLV_HEADER_BYTES:]
 
     def pack_tlv(self) -> bytes:
@@ -367,13 +367,13 @@ class SeqnoRequest:
     seqno: int
     """The origin is asked to reach at least this seqno."""
     hop_count: int
-    """How many more routers may pass it on, 1 to 255."""
+    """Number of routers that may still pass it on, 1 to 255."""
 
     TYPE: ClassVar[int] = MANDATORY | 8
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!BBBII")
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         fixed = self._LAYOUT.pack(
             FAMILY_CODE[self.prefix.family],
             self.prefix.prefix_len,
@@ -444,7 +444,7 @@ class RestartNotice(Numbers):
     """The sender's control plane restarts; the sender goes on forwarding meanwhile."""
 
     grace_ms: int
-    """How long to keep its routes."""
+    """Time for which to keep its routes, milliseconds."""
 
     TYPE: ClassVar[int] = MANDATORY | 12
     _LAYOUT: ClassVar[struct.Struct] = struct.Struct("!I")
@@ -507,7 +507,7 @@ class Mac:
     TYPE: ClassVar[int] = 0x13
 
     def pack(self) -> bytes:
-        """The value in network order."""
+        """Pack the value in network order."""
         return bytes((self.key_id,)) + self.digest
 
     @classmethod
