@@ -53,13 +53,13 @@ from ipc.conversation import (
     Row,
     as_rows,
     check_welcome,
+    connection_ended,
     decode_answer,
     encode_request,
+    no_answer,
+    protocol_mismatch,
     raise_unless_ok,
     request_is_too_long,
-    speaks_nonsense,
-    stays_silent,
-    went_away,
     why_unreachable,
 )
 from ipc.fdpass import close_descriptors, descriptor_space, take_descriptors
@@ -227,7 +227,7 @@ class ControlClient:
         except _NotTaken:
             self.close()
             if not was_connected:
-                raise went_away(self.socket_path) from None
+                raise connection_ended(self.socket_path) from None
             return self.ask(request)
         self._answer = Answer(self, self._request_id)
         return self._answer
@@ -255,7 +255,7 @@ class ControlClient:
                 self._send(REQUEST_TYPES[type(request)], encode_request(request))
             except _NotTaken:
                 self.close()
-                raise went_away(self.socket_path) from None
+                raise connection_ended(self.socket_path) from None
             waiting.append(self._request_id)
             if len(waiting) >= PIPELINE_DEPTH:
                 yield self._receive_whole(waiting.popleft())
@@ -319,7 +319,7 @@ class ControlClient:
             self.close()
         if isinstance(message, Result):
             raise_unless_ok(message)
-        raise speaks_nonsense(self.socket_path, "it answers what nobody asked")
+        raise protocol_mismatch(self.socket_path, "it sent an answer without a request")
 
     def open_snapshot(self) -> int:
         """Request the FIB snapshot. Returns its descriptor, which the caller owns.
@@ -379,7 +379,7 @@ class ControlClient:
             raise _NotTaken from None
         except BlockingIOError:
             self.close()
-            raise stays_silent(self.socket_path, self.timeout_s) from None
+            raise no_answer(self.socket_path, self.timeout_s) from None
 
     def _receive(self, request_id: int) -> tuple[Welcome | Rows | Result, int | None]:
         """Receive the next message of one answer, and the descriptor that came with it."""
@@ -396,27 +396,27 @@ class ControlClient:
             self.close()
             if descriptor is not None:
                 close_descriptors([descriptor])
-            raise speaks_nonsense(self.socket_path, str(error)) from error
+            raise protocol_mismatch(self.socket_path, str(error)) from error
 
     def _receive_frame(self) -> tuple[Frame, int | None]:
         connection = self._connection
         if connection is None:
-            raise went_away(self.socket_path)
+            raise connection_ended(self.socket_path)
         try:
             message, ancillary, _flags, _ = self._recvmsg(connection)
         except BlockingIOError:
-            raise stays_silent(self.socket_path, self.timeout_s) from None
+            raise no_answer(self.socket_path, self.timeout_s) from None
         except OSError as error:
-            raise went_away(self.socket_path) from error
+            raise connection_ended(self.socket_path) from error
         descriptors = take_descriptors(ancillary)
         if not message:
             close_descriptors(descriptors)
-            raise went_away(self.socket_path)
+            raise connection_ended(self.socket_path)
         try:
             frame = unpack_frame(message, CONTROL_FRAME_MAX_BYTES)
         except FrameError as error:
             close_descriptors(descriptors)
-            raise speaks_nonsense(self.socket_path, str(error)) from error
+            raise protocol_mismatch(self.socket_path, str(error)) from error
         return frame, descriptors[0] if descriptors else None
 
     @staticmethod

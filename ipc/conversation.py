@@ -33,13 +33,13 @@ __all__ = [
     "Row",
     "as_rows",
     "check_welcome",
+    "connection_ended",
     "decode_answer",
     "encode_request",
+    "no_answer",
+    "protocol_mismatch",
     "raise_unless_ok",
     "request_is_too_long",
-    "speaks_nonsense",
-    "stays_silent",
-    "went_away",
     "why_unreachable",
 ]
 
@@ -118,7 +118,7 @@ def why_unreachable(socket_path: str, error: OSError) -> str:
         case errno.ENOENT:
             why = f"routed is not running: there is no socket {socket_path}"
         case errno.ECONNREFUSED:
-            why = f"routed is not running: nobody listens at {socket_path}"
+            why = f"routed is not running: no process listens at {socket_path}"
         case errno.EACCES:
             return f"{socket_path} cannot be reached: a directory on the way is closed to you"
         case errno.EPROTOTYPE:
@@ -206,7 +206,7 @@ def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome
     if isinstance(message, Result):
         raise_unless_ok(message)
     if not isinstance(message, Welcome):
-        raise speaks_nonsense(socket_path, "it does not greet")
+        raise protocol_mismatch(socket_path, "it sends no hello")
     if message.protocol_version != PROTOCOL_VERSION:
         raise ControlError(
             ResultCode.USAGE.value,
@@ -218,12 +218,12 @@ def check_welcome(message: Welcome | Rows | Result, socket_path: str) -> Welcome
     return message
 
 
-def went_away(socket_path: str) -> DaemonUnreachable:
+def connection_ended(socket_path: str) -> DaemonUnreachable:
     """Make the error for a connection that has ended."""
-    return DaemonUnreachable(f"routed at {socket_path} went away; ask again")
+    return DaemonUnreachable(f"routed at {socket_path} has closed the connection; try again")
 
 
-def stays_silent(socket_path: str, timeout_s: float) -> DaemonUnreachable:
+def no_answer(socket_path: str, timeout_s: float) -> DaemonUnreachable:
     """Make the error for a daemon that sent nothing within the timeout."""
     return DaemonUnreachable(f"routed at {socket_path} has not answered for {timeout_s:g} s")
 
@@ -243,10 +243,10 @@ def encode_request(request: Request | ClientHello) -> bytes:
 
 def request_is_too_long(size: int) -> ControlError:
     """Make the error for a request that does not fit a frame and is not sent."""
-    text = f"the request is too long: {size} bytes, and {CONTROL_FRAME_MAX_BYTES} may be"
+    text = f"the request is too long: {size} bytes, at most {CONTROL_FRAME_MAX_BYTES} are possible"
     return ControlError(ResultCode.USAGE.value, text, ExitStatus.USAGE)
 
 
-def speaks_nonsense(socket_path: str, why: str) -> DaemonUnreachable:
+def protocol_mismatch(socket_path: str, why: str) -> DaemonUnreachable:
     """Make the error for a peer that answers, but not with routed's protocol."""
-    return DaemonUnreachable(f"{socket_path} does not speak routed's protocol: {why}")
+    return DaemonUnreachable(f"{socket_path} does not use the protocol of routed: {why}")

@@ -6,7 +6,7 @@ encode them; the hello and the request are sent together, so that there is one w
 
 This client reports no error details: anything but success raises `NotQuick`, and the caller repeats
 the request with `ipc/blocking.py` to get the error. So only read-only requests may be sent here. A
-daemon that stays silent raises `StaysSilent`: a second attempt would only double the wait.
+daemon that stays silent raises `NoAnswer`: a second attempt would only double the wait.
 
 Invariants:
     The numbers below are those of `ipc/control.py`; a test compares them.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["DEFAULT_TIMEOUT_S", "NotQuick", "StaysSilent", "pages"]
+__all__ = ["DEFAULT_TIMEOUT_S", "NoAnswer", "NotQuick", "pages"]
 
 HELLO = 1
 ROWS = 2
@@ -45,7 +45,7 @@ class NotQuick(Exception):
     """The request failed; nothing has changed, and `ipc/blocking.py` will report the reason."""
 
 
-class StaysSilent(Exception):
+class NoAnswer(Exception):
     """The daemon has not answered in time."""
 
 
@@ -65,7 +65,7 @@ def pages(
 
     Raises:
         NotQuick: before the first page or after some.
-        StaysSilent: the same.
+        NoAnswer: the same.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -91,7 +91,7 @@ def pages(
                 if frame_type == LAST_ROWS:
                     return
     except BlockingIOError as error:
-        raise StaysSilent from error
+        raise NoAnswer from error
     except BrokenPipeError:
         raise NotQuick from None  # this socket was closed; the pipe of the rows is another one
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:

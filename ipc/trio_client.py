@@ -48,13 +48,13 @@ from ipc.conversation import (
     Row,
     as_rows,
     check_welcome,
+    connection_ended,
     decode_answer,
     encode_request,
+    no_answer,
+    protocol_mismatch,
     raise_unless_ok,
     request_is_too_long,
-    speaks_nonsense,
-    stays_silent,
-    went_away,
     why_unreachable,
 )
 from ipc.fdpass import close_descriptors
@@ -186,12 +186,12 @@ class TrioClient:
             yield self._channel
         except ChannelClosed:
             self.close()
-            raise went_away(self._socket_path) from None
+            raise connection_ended(self._socket_path) from None
         except IpcError as error:
             self.close()
             if isinstance(error, ControlError):
                 raise
-            raise speaks_nonsense(self._socket_path, str(error)) from error
+            raise protocol_mismatch(self._socket_path, str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -207,7 +207,7 @@ class TrioClient:
             with trio.fail_after(self._timeout_s):
                 yield
         except trio.TooSlowError:
-            raise stays_silent(self._socket_path, self._timeout_s) from None
+            raise no_answer(self._socket_path, self._timeout_s) from None
 
     async def _connect(self) -> Channel:
         opened = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -250,7 +250,7 @@ class TrioClient:
         if descriptor is not None:
             close_descriptors([descriptor])
         if frame.request_id not in (request_id, PARTING_REQUEST_ID):
-            raise speaks_nonsense(
+            raise protocol_mismatch(
                 self._socket_path, f"it answers request {frame.request_id}, not {request_id}"
             )
         return decode_answer(frame)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ipc.quick import DEFAULT_TIMEOUT_S, NotQuick, StaysSilent, pages
+from ipc.quick import DEFAULT_TIMEOUT_S, NoAnswer, NotQuick, pages
 from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown, prepare_streams, run_to_end
 from routectl.quick_table import BRANCHES, COMMANDS
 
@@ -95,7 +95,7 @@ def _quick_status(arguments: list[str]) -> int | None:
         first = next(answer, [])
     except NotQuick:
         return None
-    except StaysSilent:
+    except NoAnswer:
         return _fail_silent(options, output, form_name)
     return _show(form_name, first, answer, options, output)
 
@@ -117,9 +117,9 @@ def _show(
         output.show(form, _chained(first, rest))
     except NotQuick:
         # Rows have been written, so the full program cannot run the command again.
-        output.fail("failed", "the answer broke off; ask again")
+        output.fail("failed", "the answer ended early; try again")
         return 1
-    except StaysSilent:
+    except NoAnswer:
         return _fail_silent(options, output, form_name)
     except CANNOT_BE_SHOWN as error:
         output.fail("failed", cannot_be_shown(error))
@@ -128,9 +128,9 @@ def _show(
 
 
 def _fail_silent(options: _Options, output: TextOutput | JsonOutput, form_name: str) -> int:
-    from ipc.conversation import stays_silent  # loaded late: the time no longer matters
+    from ipc.conversation import no_answer  # loaded late: the time no longer matters
 
-    error = stays_silent(options.socket, options.timeout_s)
+    error = no_answer(options.socket, options.timeout_s)
     if form_name == "HEALTH":
         from routectl.render.health import failed_row, health_status
         from routectl.render.views import HEALTH

@@ -112,7 +112,7 @@ async def _be_engine(channel: socket.socket, uid: int, gid: int, sandbox: str) -
     load_what_tracebacks_need()
     memory, snapshot_memory = ProcessMemory(), SnapshotMemory()
     confinement = confine_engine(
-        uid, gid, has_sandbox=sandbox != "off", tells_refusals=sandbox != "off"
+        uid, gid, has_sandbox=sandbox != "off", reports_refusals=sandbox != "off"
     )
     if sandbox == "required" and confinement.missing:
         raise ConfinementError(

@@ -152,7 +152,7 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
 
 
 def confine_engine(
-    uid: int, gid: int, *, has_sandbox: bool = True, tells_refusals: bool = False
+    uid: int, gid: int, *, has_sandbox: bool = True, reports_refusals: bool = False
 ) -> Confinement:
     """Change to uid and gid permanently, drop all capabilities, and enter the sandbox.
 
@@ -163,7 +163,7 @@ def confine_engine(
             capabilities are dropped all the same.
         gid: the new group, and the only one.
         has_sandbox: whether to use seccomp and landlock, as far as the kernel has them.
-        tells_refusals: whether refused calls wait for the holder of `Confinement.listener`.
+        reports_refusals: whether refused calls wait for the holder of `Confinement.listener`.
 
     Returns:
         The confinement now in force.
@@ -186,7 +186,7 @@ def confine_engine(
         _check_no_way_back(is_other_uid=started_as_root and uid != 0)
         if has_sandbox:
             landlock_abi = landlock.forbid_everything()
-            installed = seccomp.install(os.getpid(), tells_refusals=tells_refusals)
+            installed = seccomp.install(os.getpid(), reports_refusals=reports_refusals)
     except OSError as error:
         raise ConfinementError(f"cannot confine uid {uid}, gid {gid}: {error}") from error
     return Confinement(uid, installed.has_filter, landlock_abi, installed.listener)

@@ -92,7 +92,7 @@ def build(machine: Machine, own_pid: int, refuse: int = REFUSE) -> list[Instruct
             program += _answer(numbers[name], ALLOW)
     own_process = Condition(0, 0xFFFF_FFFF, (own_pid,))
     for name, condition in {**CONDITIONS, "tgkill": own_process}.items():
-        program += _judge(numbers[name], condition, refuse)
+        program += _condition_program(numbers[name], condition, refuse)
     for name in FATAL:
         if name in numbers:
             program += _answer(numbers[name], KILL_PROCESS)
@@ -109,7 +109,7 @@ def _answer(number: int, action: int) -> list[Instruction]:
     return [Instruction(JUMP_IF_EQUAL, 0, 1, number), Instruction(RETURN, 0, 0, action)]
 
 
-def _judge(number: int, condition: Condition, refuse: int) -> list[Instruction]:
+def _condition_program(number: int, condition: Condition, refuse: int) -> list[Instruction]:
     """Check the arguments of one call. Other calls skip these instructions, and only for them does
     the accumulator still hold the number afterwards."""
     tests = _tests((condition, *condition.also))
@@ -145,12 +145,12 @@ def _test(argument: int, mask: int, value: int, then: list[Instruction]) -> list
     return [*instructions, *then]
 
 
-def install(own_pid: int, *, tells_refusals: bool = False) -> Installed:
+def install(own_pid: int, *, reports_refusals: bool = False) -> Installed:
     """Install the filter on every thread of this process; no_new_privs must be set.
 
     Args:
         own_pid: pid of this process in its own PID namespace.
-        tells_refusals: whether a listener gets refused calls, if the kernel can (Linux 5.7).
+        reports_refusals: whether a listener gets refused calls, if the kernel can (Linux 5.7).
 
     Returns:
         The result; without a filter if the kernel has no seccomp or this machine has no table.
@@ -161,7 +161,7 @@ def install(own_pid: int, *, tells_refusals: bool = False) -> Installed:
     machine = here()
     if machine is None:
         return Installed(False)
-    if tells_refusals:
+    if reports_refusals:
         flags = _FLAG_TSYNC | _FLAG_TSYNC_ESRCH | _FLAG_NEW_LISTENER
         try:
             return Installed(True, _load(machine, build(machine, own_pid, NOTIFY), flags))

@@ -94,7 +94,7 @@ if __name__ == "__main__":
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
     uid, _, gid = sys.argv[sys.argv.index("--ids") + 1].partition(":")
     # Who nobody tells of must be answered by nobody: a refused call would wait for ever.
-    confinement = confine_engine(int(uid), int(gid), tells_refusals="tell_of_refusals()" in text)
+    confinement = confine_engine(int(uid), int(gid), reports_refusals="tell_of_refusals()" in text)
     if "says_no_hello" not in text:
         say_hello()
     exec(compile(text, "attack", "exec"), globals())

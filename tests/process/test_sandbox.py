@@ -162,7 +162,7 @@ def test_where_refusals_cannot_be_told_they_are_refused_all_the_same() -> None:
         "anything = [seccomp.Instruction(seccomp.RETURN, 0, 0, seccomp.ALLOW)]\n"
         "theirs = seccomp._load(seccomp.here(), anything, seccomp._FLAG_NEW_LISTENER)\n"
     )
-    confine = "confinement = confine_engine(65534, 65534, tells_refusals=True)\n"
+    confine = "confinement = confine_engine(65534, 65534, reports_refusals=True)\n"
     before, _, after = CONFINE.partition("confinement =")
     script = before + taken + confine + after.partition("\n")[2] + TRY.format("open('/etc/passwd')")
     done = subprocess.run(

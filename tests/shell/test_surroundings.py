@@ -21,7 +21,7 @@ from prompt_toolkit.history import InMemoryHistory
 
 from ipc.blocking import ControlClient, DaemonUnreachable, ExitStatus
 from ipc.control import ShowStatus
-from ipc.quick import DEFAULT_TIMEOUT_S, StaysSilent, pages
+from ipc.quick import DEFAULT_TIMEOUT_S, NoAnswer, pages
 from ipc.trio_client import TrioClient
 from routectl import ending
 from routectl.commands import TREE
@@ -266,7 +266,7 @@ def test_every_client_has_a_limit(tmp_path: Path) -> None:
     with hung_daemon(path):
         with ControlClient(str(path), timeout_s=0.05) as client, pytest.raises(DaemonUnreachable):
             client.ask(ShowStatus()).result()
-        with pytest.raises(StaysSilent):
+        with pytest.raises(NoAnswer):
             next(pages(str(path), 16, [], 0.05))
 
         async def ask() -> None:
