@@ -414,10 +414,10 @@ class ClearNeighbor:
 
 @dataclass(frozen=True, slots=True)
 class SetLogLevel:
-    """Set the log level until a configuration sets another."""
+    """Set the log level until a configuration sets another, or open the log file again."""
 
     level: str
-    """debug, info, warning or error."""
+    """debug, info, warning or error; or `reopen`."""
 
 
 @dataclass(frozen=True, slots=True)

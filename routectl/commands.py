@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from ipc.control import (
     ClearNeighbor,
-    Configure,
     Explain,
     Fib,
     Monitor,
     RecordNup,
-    Reload,
-    Request,
     Role,
     SetLogLevel,
     ShowConfig,
@@ -33,17 +30,16 @@ from ipc.control import (
     ShowStatus,
     Topology,
 )
+from routectl.config_commands import CONFIGURATION
 from routectl.grammar import (
     Ask,
     Assess,
     Branch,
-    Check,
     Command,
     Draw,
     ExplainAddress,
     Fields,
     Flag,
-    Invocation,
     Keyword,
     Leaf,
     Local,
@@ -62,17 +58,6 @@ __all__ = ["TREE"]
 
 
 _SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
-
-
-def _reload(invocation: Invocation) -> Request:
-    confirm = invocation.value("confirm")
-    if "plan" in invocation.values:
-        return Configure("plan", None if confirm is None else float(confirm))
-    return Reload() if confirm is None else Configure("reload", float(confirm))
-
-
-def _confirm(invocation: Invocation) -> Request:
-    return Configure("confirm", token=str(invocation.value("token") or ""))
 
 
 _PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
@@ -300,63 +285,7 @@ TREE = Branch(
         ),
         ROUTE,
         WAIT,
-        Leaf(
-            "reload",
-            "Read the configuration file again and apply the difference",
-            "reload",
-            Role.ADMIN,
-            Command(_reload),
-            (
-                Flag("plan", "Only show what would change in the kernel, adjacencies and sockets"),
-                Keyword(
-                    "confirm",
-                    ValueKind.DURATION,
-                    "Roll back unless `confirm` is given within this time",
-                ),
-            ),
-        ),
-        Leaf(
-            "confirm",
-            "Keep the configuration that was loaded with `reload confirm`",
-            "confirm",
-            Role.ADMIN,
-            Command(_confirm),
-            (
-                Positional(
-                    "token",
-                    ValueKind.NAME,
-                    "Only this configuration, by the name that `reload confirm` gave",
-                ),
-            ),
-        ),
-        Leaf(
-            "rollback",
-            "Return to the previous configuration",
-            "rollback",
-            Role.ADMIN,
-            Command(Fields(Configure, ("=rollback",))),
-        ),
-        Leaf(
-            "diff",
-            "Differences between the configuration file and the running configuration",
-            "diff",
-            Role.ADMIN,
-            Command(Fields(Configure, ("=diff",))),
-        ),
-        Leaf(
-            "check",
-            "Check the daemon's configuration file, or another one, and list all errors",
-            "check",
-            Role.ADMIN,
-            Check(Fields(Configure, ("=check",))),
-            (
-                Positional(
-                    "file",
-                    ValueKind.FILE,
-                    "Another file, read and checked by routectl itself, without a daemon or a role",
-                ),
-            ),
-        ),
+        *CONFIGURATION,
         Branch(
             "clear",
             "Reset something",
@@ -410,6 +339,13 @@ TREE = Branch(
             "log",
             "The daemon's log",
             (
+                Leaf(
+                    "reopen",
+                    "Open the log file again after it was renamed, as logrotate does",
+                    "log reopen",
+                    Role.ADMIN,
+                    Command(Fields(SetLogLevel, ("=reopen",))),
+                ),
                 Leaf(
                     "level",
                     "Set the log level, until the configuration changes it or the daemon restarts",

@@ -18,7 +18,7 @@ BRANCHES: dict[_Names, _Names] = {
     ("wait",): ("synced", "neighbors", "route"),
     ("clear",): ("neighbor",),
     ("record",): ("on", "off"),
-    ("log",): ("level",),
+    ("log",): ("reopen", "level"),
 }  # fmt: skip
 """Words that may follow those of an incomplete command."""
 

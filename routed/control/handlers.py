@@ -10,9 +10,8 @@ defect.
 
 from __future__ import annotations
 
-import difflib
 import functools
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ipc.control import (
@@ -49,7 +48,6 @@ from ipc.control import (
     Topology,
 )
 from ipc.route_rules import quoted
-from ipc.texts import clip_text
 from routed.control.answers import Answer, Dump, Final, RowStream, Views
 from routed.control.caller import Caller
 from routed.control.changes import WATCHES_PER_USER, ChangeView, Topic
@@ -63,7 +61,14 @@ from routed.control.injection import (
     read_change,
 )
 from routed.control.rows import columns_of
-from routed.control.selection import RouteSelector, fib_selector, route_selector
+from routed.control.selection import (
+    LOG_LEVELS,
+    RouteSelector,
+    fib_selector,
+    log_lines,
+    no_level,
+    route_selector,
+)
 from routed.control.tables import ResultTable, TablePage
 from routed.control.views import (
     ConfigView,
@@ -212,16 +217,10 @@ async def show_protocol(daemon: Daemon, _request: ShowProtocol, _caller: Caller)
 
 async def show_log(daemon: Daemon, request: ShowLog, _caller: Caller) -> Answer:
     """Answer with the log lines at or above a level, of one event or of all."""
-    if request.level not in (None, *_LOG_LEVELS):
-        return _no_level(request.level)
-    if request.event is not None and request.event not in daemon.log_events():
-        return _usage(_no_event(request.event, daemon.log_events()))
-    least = 0 if request.level is None else _LOG_LEVELS.index(request.level)
-    found = [
-        line
-        for line in daemon.log()
-        if _LOG_LEVELS.index(line.level) >= least and request.event in (None, line.event)
-    ]
+    try:
+        found = log_lines(request, daemon.log(), daemon.log_events())
+    except ValueError as error:
+        return _usage(str(error))
     return Views(LogView, found)
 
 
@@ -330,9 +329,11 @@ async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
 
 
 async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -> Answer:
-    """Set the log level of the daemon."""
-    if request.level not in _LOG_LEVELS:
-        return _no_level(request.level)
+    """Set the log level of the daemon, or open the file of its log again."""
+    if request.level == "reopen":
+        return await _command(daemon, LogLevelRequested(""))
+    if request.level not in LOG_LEVELS:
+        return _usage(no_level(request.level))
     return await _command(daemon, LogLevelRequested(request.level))
 
 
@@ -419,23 +420,6 @@ async def _command(daemon: Daemon, request: ParentRequest) -> Final:
     outcome = await daemon.parent.command(request)
     code = ResultCode.OK if outcome.is_ok else ResultCode.FAILED
     return Final(Result(code, outcome.lines))
-
-
-_LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-def _no_event(name: str, events: Collection[str]) -> str:
-    near = difflib.get_close_matches(clip_text(name, _EVENT_BYTES), events, 1)
-    hint = f"; did you mean {near[0]}?" if near else ": the first word of a line is one"
-    return f"{quoted(name)} is no event of the log{hint}"
-
-
-_EVENT_BYTES = 60
-"""Bytes of a name that are compared with names of events: the cost grows with the length."""
-
-
-def _no_level(name: str | None) -> Final:
-    return _usage(f"{name!r} is no log level: {', '.join(_LOG_LEVELS)}")
 
 
 def _failed(text: str) -> Final:

@@ -1,14 +1,31 @@
-"""Selections of routes: what the requests `show routes` and `show fib` ask for, validated."""
+"""Selections: what the requests `show routes`, `show fib` and `show log` ask for, validated."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ipc.control import AddressFamily, ShowFib, ShowRoutes
+from ipc.control import AddressFamily, ShowFib, ShowLog, ShowRoutes
+from ipc.route_rules import quoted
+from ipc.texts import clip_text
+from routed.control.views import LogView
 from routed.model.prefix import Family, Prefix
 from routed.model.route import RouteSource
 
-__all__ = ["RouteSelector", "fib_selector", "route_selector"]
+__all__ = [
+    "LOG_LEVELS",
+    "RouteSelector",
+    "fib_selector",
+    "log_lines",
+    "no_level",
+    "route_selector",
+]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_EVENT_BYTES = 60
+"""Bytes of a name that are compared with names of events: the cost grows with the length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +81,37 @@ def _source(name: str) -> RouteSource:
     if name not in labels:
         raise ValueError(f"{name!r} is no route source: {', '.join(labels)}")
     return labels[name]
+
+
+def log_lines(request: ShowLog, lines: Sequence[LogView], events: Collection[str]) -> list[LogView]:
+    """Return the lines of the log that a request selects.
+
+    Args:
+        request: a level, an event, both or none.
+        lines: all lines.
+        events: the names of all events.
+
+    Raises:
+        ValueError: no such level or event; the text is for the client.
+    """
+    if request.level not in (None, *LOG_LEVELS):
+        raise ValueError(no_level(request.level))
+    if request.event is not None and request.event not in events:
+        raise ValueError(_no_event(request.event, events))
+    least = 0 if request.level is None else LOG_LEVELS.index(request.level)
+    return [
+        line
+        for line in lines
+        if LOG_LEVELS.index(line.level) >= least and request.event in (None, line.event)
+    ]
+
+
+def no_level(name: str | None) -> str:
+    """Return the error for a level that does not exist."""
+    return f"{name!r} is no log level: {', '.join(LOG_LEVELS)}"
+
+
+def _no_event(name: str, events: Collection[str]) -> str:
+    near = difflib.get_close_matches(clip_text(name, _EVENT_BYTES), events, 1)
+    hint = f"; did you mean {near[0]}?" if near else ": the first word of a line is one"
+    return f"{quoted(name)} is no event of the log{hint}"

@@ -560,7 +560,7 @@ class LogLevelRequested:
     id."""
 
     level: Word
-    """debug, info, warning or error."""
+    """debug, info, warning or error; empty to open the file of the log again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,15 +568,15 @@ class LogLevelChanged:
     """The log level in force: the answer to a request, or a notification (request id 0)."""
 
     level: Word
-
-    @property
-    def is_ok(self) -> bool:
-        """As in the answers to other requests."""
-        return True
+    is_ok: bool = True
+    text: Word = ""
+    """What became of the file that was to be opened again; empty if the level was set."""
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The same."""
+        """As in the answers to other requests."""
+        if self.text:
+            return (self.text,)
         return (f"logging from {self.level} on, until the configuration says otherwise",)
 
 

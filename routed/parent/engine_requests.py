@@ -107,16 +107,24 @@ class EngineRequests:
         )
 
     def _handle_log_level(self, message: LogLevelRequested, request_id: int) -> None:
-        """Set the log level.
+        """Set the log level, or open the file of the log again.
 
         Raises:
             IpcError: the level does not exist. An honest engine never asks for such a level.
         """
+        if not message.level:
+            self._nursery.start_soon(self._reopen_log, self._answers.ticket(request_id))
+            return
         try:
             self._log.set_level(message.level)
         except ValueError as error:
             raise IpcError(str(error)) from error
         self._answers.send(self._answers.ticket(request_id), LogLevelChanged(self._log.level))
+
+    async def _reopen_log(self, ticket: int) -> None:
+        problem = await self._log.reopen()
+        text = problem or "the log file is open again"
+        self._answers.send(ticket, LogLevelChanged(self._log.level, not problem, text))
 
 
 def _login_of(pid: int) -> int | None:

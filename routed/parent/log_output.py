@@ -85,25 +85,33 @@ class DaemonLog:
             self._to_open = trio.Event()
             await self._open_again()
 
-    async def reopen(self) -> None:
+    async def reopen(self) -> str:
         """Open the path of the log file again, because the file may have been renamed; wait for
-        it."""
-        if isinstance(self.logger.sink, FileSink):
-            await self._open_again()
+        it.
 
-    async def _open_again(self) -> None:
+        Returns:
+            Why it was not opened; empty if it was. The log keeps its present file then.
+        """
+        if not isinstance(self.logger.sink, FileSink):
+            return "the log is not a file"
+        return await self._open_again()
+
+    async def _open_again(self) -> str:
+        """Open the destination. Returns why it was not opened; empty if it was."""
         async with self._opening:
             config = self._config
             try:
                 sink = await self._sink_of(config)
             except OSError as error:
-                self.logger.emit("internal-error", where="log file", error=error.strerror)
+                problem = error.strerror or str(error)
             except trio.TooSlowError:
                 problem = "the file system does not answer"
-                self.logger.emit("internal-error", where="log file", error=problem)
             else:
                 self.logger.sink.close()
                 self.logger.sink = sink
+                return ""
+            self.logger.emit("internal-error", where="log file", error=problem)
+            return f"{config.file}: {problem}"
 
     async def _sink_of(self, config: LogConfig) -> Sink:
         """Open the destination of a configuration.

@@ -56,6 +56,7 @@ COMMANDS = (
     "diff",
     "clear neighbor 10.255.0.2",
     "log level debug",
+    "log reopen",
     "route add 192.0.2.1/32 dev eth0 lease 30s",
     "route replace 203.0.113.0/24 via 10.0.0.2 metric 10 tag 7",
     "route delete 192.0.2.1/32",

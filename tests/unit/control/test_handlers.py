@@ -202,6 +202,8 @@ async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:
     answer = await ask(daemon, SetLogLevel("debug"))
     assert isinstance(answer, Final)
     assert (answer.result.code, daemon.log_levels) == (ResultCode.OK, ["debug"])
+    await ask(daemon, SetLogLevel("reopen"))
+    assert daemon.log_levels == ["debug", ""], "an empty level opens the file again"
 
 
 async def test_a_reload_has_the_callers_identity_and_returns_the_changes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,9 +42,19 @@ class Engine:
 
     def __init__(self) -> None:
         self.got: list[tuple[object, int]] = []
+        self.arrived = trio.Event()
+        """Set by each message."""
 
     def send(self, message: object, *, request_id: int = 0) -> None:
         self.got.append((message, request_id))
+        self.arrived.set()
+
+    async def next_answer(self) -> object:
+        """Wait for one more message, which a thread may delay."""
+        with trio.fail_after(60):
+            await self.arrived.wait()
+        self.arrived = trio.Event()
+        return self.got[-1][0]
 
 
 class Engines:
@@ -90,12 +101,12 @@ class Transactions:
 class Scene:
     """The dispatch table with fakes of everything around it."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, log_config: LogConfig | None = None) -> None:
         self.engines, self.kernel, self.transactions = Engines(), Kernel(), Transactions()
         kernel: Any = self.kernel
         transactions: Any = self.transactions
         engines: Any = self.engines
-        log = DaemonLog(LogConfig(), is_foreground=True)
+        self.log = log = DaemonLog(log_config or LogConfig(), is_foreground=True)
         self.answers = EngineAnswers(engines)
         requests = EngineRequests(kernel, transactions, log, self.answers, nursery)
         self.handlers = requests.handlers
@@ -148,6 +159,33 @@ async def test_whichever_engine_there_is_hears_of_a_reload_by_signal(
     answer = ReloadFinished(True, ("nothing changed",))
     scene.answers.send(0, answer)
     assert engine.got == [(answer, 0)]
+
+
+async def test_a_log_file_is_opened_again_and_a_failure_is_reported(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    path = tmp_path / "log" / "routed.log"
+    path.parent.mkdir()
+    scene = Scene(nursery, LogConfig(file=str(path)))
+    engine = scene.engines.running
+    assert engine is not None
+    path.rename(path.with_suffix(".1"))
+    scene.request(LogLevelRequested(""), 1)
+    assert await engine.next_answer() == LogLevelChanged("info", True, "the log file is open again")
+    assert path.exists()
+    path.parent.rename(tmp_path / "elsewhere")
+    scene.request(LogLevelRequested(""), 2)
+    text = f"{path}: No such file or directory"
+    assert await engine.next_answer() == LogLevelChanged("info", False, text)
+    scene.log.close()
+
+
+async def test_a_log_without_a_file_cannot_be_opened_again(nursery: trio.Nursery) -> None:
+    scene = Scene(nursery)
+    engine = scene.engines.running
+    assert engine is not None
+    scene.request(LogLevelRequested(""), 1)
+    assert await engine.next_answer() == LogLevelChanged("info", False, "the log is not a file")
 
 
 async def test_a_level_that_does_not_exist_breaks_a_rule(nursery: trio.Nursery) -> None:
