@@ -54,7 +54,7 @@ class _Version(argparse.Action):
             "Python" if half is None else "C" for half in (native, native_parts, native_tables)
         )
         fib = f"FIB: searched in {searched}, written in {written}; kernel tables in {kernel}"
-        parser.exit(_answer(f"routed {__version__} ({fib})\n"))
+        parser.exit(_print(f"routed {__version__} ({fib})\n"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,38 +63,38 @@ class _Parser(argparse.ArgumentParser):
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help and exit; argparse would ignore that it cannot be written."""
-        self.exit(_answer(self.format_help()))
+        self.exit(_print(self.format_help()))
 
     def error(self, message: str) -> NoReturn:
         """Print an error of the command line and exit."""
-        _complain(f"{self.format_usage()}{self.prog}: error: {message}")
+        _print_error(f"{self.format_usage()}{self.prog}: error: {message}")
         self.exit(EXIT_USAGE)
 
 
-def _answer(text: str) -> int:
+def _print(text: str) -> int:
     """Print a requested text. Returns the exit status; a closed pipe (`head`) is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _forget_output()
+        _discard_output()
         if isinstance(error, BrokenPipeError):
             return EXIT_OK
-        _complain(f"routed: standard output cannot be written: {error.strerror}")
+        _print_error(f"routed: standard output cannot be written: {error.strerror}")
         return EXIT_UNWRITTEN
     return EXIT_OK
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     """Print an error on standard error, waiting until it has been written."""
     try:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     except OSError:
-        _forget_output(sys.stderr)  # the exit status has the result
+        _discard_output(sys.stderr)  # the exit status has the result
 
 
-def _forget_output(stream: TextIO | None = None) -> None:
+def _discard_output(stream: TextIO | None = None) -> None:
     """Redirect a stream to /dev/null: at exit Python flushes its buffer, and would fail again."""
     nowhere = open_nothing(takes_writes=True)
     os.dup2(nowhere, (stream or sys.stdout).fileno())
@@ -155,12 +155,12 @@ def _run_engine(ids: str, sandbox: str) -> int:
     signals.ignore()  # the parent handles them
     from routed.engine.main import run_engine
 
-    _calm_collector()
+    _tune_collector()
     uid_text, _, gid_text = ids.partition(":")
     return run_engine(int(uid_text), int(gid_text), sandbox)
 
 
-def _calm_collector() -> None:
+def _tune_collector() -> None:
     """Let the cyclic garbage collector run rarely, and never on the code and the configuration.
 
     A table of a million routes has millions of objects and no cycles: with the default thresholds
@@ -174,7 +174,7 @@ def _calm_collector() -> None:
     gc.enable()
 
 
-def _start_of(config: Config, text: str, path: str) -> StartedBy:
+def _choose_start(config: Config, text: str, path: str) -> StartedBy:
     """Choose the configuration to start with: that of the file, unless it was reverted or never
     confirmed; then the last confirmed one."""
     from routed.config.load import ConfigError, load_text
@@ -211,7 +211,7 @@ def _start_of(config: Config, text: str, path: str) -> StartedBy:
 def _print_schema() -> int:
     from routed.config.load import json_schema
 
-    return _answer(json.dumps(json_schema(), indent=2) + "\n")
+    return _print(json.dumps(json_schema(), indent=2) + "\n")
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
@@ -220,11 +220,11 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.config.secrets import KeyFileError, read_secrets
     from routed.parent import signals
 
-    signals.heed_children()
+    signals.restore_child_signal()
     if arguments.check:
-        signals.release()  # a check handles none; their default action ends it
+        signals.unblock()  # a check handles none; their default action ends it
     else:
-        signals.hold(*signals.SERVED - signals.END)
+        signals.block(*signals.HANDLED - signals.END)
     path = os.path.abspath(arguments.config)
     try:
         # A pipe is accepted as well: no task runs yet, and the user can interrupt the command.
@@ -234,7 +234,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         # A check waits until its result has been written; a start must not wait for a reader.
         if arguments.check:
-            _complain(str(error))
+            _print_error(str(error))
         else:
             write_message(f"{error}\n")
         return EXIT_USAGE
@@ -242,9 +242,9 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         try:
             read_secrets(config, path)
         except KeyFileError as error:
-            _complain(str(error))
+            _print_error(str(error))
             return EXIT_USAGE
-        _answer(f"{path}: ok\n")
+        _print(f"{path}: ok\n")
         return EXIT_OK
 
     # Imported before the fork, so that the terminal shows the error of a broken installation. No
@@ -252,8 +252,8 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.parent.daemonize import daemonize, stay_in_foreground
     from routed.parent.main import run_parent
 
-    start = _start_of(config, text, path)
-    _calm_collector()
-    signals.hold(*signals.SERVED)
+    start = _choose_start(config, text, path)
+    _tune_collector()
+    signals.block(*signals.HANDLED)
     ready = stay_in_foreground() if arguments.foreground else daemonize()
     return run_parent(start, ready, is_foreground=arguments.foreground)

@@ -69,7 +69,7 @@ class LastGood:
     @property
     def is_kept(self) -> bool:
         """Whether the next start will use the text in force: the files are as they should be."""
-        return self._says(RUNNING, self.running) and self._says(REFUSED, self.refused)
+        return self._has_on_disk(RUNNING, self.running) and self._has_on_disk(REFUSED, self.refused)
 
     def put_in_force(self, text: str) -> None:
         """Record a confirmed text as the one in force; the former one becomes the previous one.
@@ -101,7 +101,7 @@ class LastGood:
             self._put(PREVIOUS, previous)
         if self._put(RUNNING, running):
             self._put(REFUSED, refused)
-        elif not self._says(REFUSED, refused):
+        elif not self._has_on_disk(REFUSED, refused):
             self._put(REFUSED, None)
         if is_renaming and not self._unnamed:
             self._remove_unnamed()
@@ -117,7 +117,7 @@ class LastGood:
     def next_start(self, text: str) -> str:
         """Return the text that a new daemon would use now, if routes.yaml contained `text`."""
         running = self._on_disk.get(RUNNING)
-        return running if running is not None and self._says(REFUSED, text) else text
+        return running if running is not None and self._has_on_disk(REFUSED, text) else text
 
     def instead_of(self, text: str) -> str | None:
         """Return the text to start with if `text` is refused; None if `text` may be used."""
@@ -184,12 +184,12 @@ class LastGood:
             with contextlib.suppress(OSError):
                 remove_state(self._unnamed_path(name))
 
-    def _says(self, name: str, text: str | None) -> bool:
+    def _has_on_disk(self, name: str, text: str | None) -> bool:
         return name in self._on_disk and self._on_disk[name] == text
 
     def _put(self, name: str, text: str | None) -> bool:
         """Write a text to a file, or remove the file (None). Returns whether that succeeded."""
-        if self._says(name, text) and name not in self._unnamed:
+        if self._has_on_disk(name, text) and name not in self._unnamed:
             return True
         before = self._on_disk.pop(name, None)
         is_done = self._remove(name) if text is None else self._write(name, text)
@@ -204,12 +204,12 @@ class LastGood:
                 remove_state(self._unnamed_path(name))
             remove_state(self._path(name))
 
-        return self._is_done(name, remove)
+        return self._try_change(name, remove)
 
     def _write(self, name: str, text: str) -> bool:
-        return self._is_done(name, lambda: write_state(self._path(name), text))
+        return self._try_change(name, lambda: write_state(self._path(name), text))
 
-    def _is_done(self, name: str, change: Callable[[], None]) -> bool:
+    def _try_change(self, name: str, change: Callable[[], None]) -> bool:
         try:
             change()
         except OSError as error:

@@ -23,7 +23,7 @@ from routed.config.load import ConfigError, Problem, load_text, read_text
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets
 from routed.model.secret import SharedSecret
-from routed.parent.file_threads import call_apart, run_in_thread
+from routed.parent.file_threads import call_isolated, run_in_thread
 
 __all__ = ["READERS_MAX", "READ_TIMEOUT_S", "WRITE_TIMEOUT_S", "ConfigReader"]
 
@@ -124,11 +124,11 @@ class ConfigReader:
             OSError: raised by the function.
         """
         with trio.fail_after(WRITE_TIMEOUT_S):
-            await run_in_thread(lambda: call_apart(write), self._writer)
+            await run_in_thread(lambda: call_isolated(write), self._writer)
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         with trio.fail_after(READ_TIMEOUT_S):
-            return await run_in_thread(lambda: call_apart(read), self._readers)
+            return await run_in_thread(lambda: call_isolated(read), self._readers)
 
 
 def _too_slow() -> str:

@@ -126,7 +126,7 @@ class ConfigSwitch:
         self._started_at_ns = opened.started_at_ns
         self._supervisor = supervisor
         self._kernel = kernel
-        self._engine_news = trio.Event()
+        self._engine_changed = trio.Event()
         self._metrics_at = started_by.config.metrics.listen
         self._is_metrics_missing = trio.Event()
 
@@ -172,7 +172,7 @@ class ConfigSwitch:
     async def wait_for_engine(self) -> None:
         """Return once an engine has applied the agreed configuration."""
         while self._followed is not self._agreed or self._supervisor.running is None:
-            await self._engine_news.wait()
+            await self._engine_changed.wait()
 
     def _end(self, session: EngineSession) -> None:
         """Kill an engine that does not switch; it counts as ended at once."""
@@ -181,18 +181,18 @@ class ConfigSwitch:
 
     def _set_followed(self, followed: InForce | None) -> None:
         self._followed = followed
-        self._engine_news.set()
-        self._engine_news = trio.Event()
+        self._engine_changed.set()
+        self._engine_changed = trio.Event()
 
     # --- switching
 
-    async def changes_beside(self, new: Config) -> list[str]:
+    async def compare_secrets(self, new: Config) -> list[str]:
         """List what a switch would change besides the configuration: the secrets in its key files.
 
         Raises:
             SwitchError: the key files cannot be read.
         """
-        return self._beside(await self._secrets(new))
+        return self._compare_secrets(await self._secrets(new))
 
     async def _secrets(self, new: Config) -> tuple[SharedSecret, ...]:
         try:
@@ -200,7 +200,7 @@ class ConfigSwitch:
         except KeyFileError as error:
             raise SwitchError(error.problems) from error
 
-    def _beside(self, secrets: tuple[SharedSecret, ...]) -> list[str]:
+    def _compare_secrets(self, secrets: tuple[SharedSecret, ...]) -> list[str]:
         return [] if secrets == self.in_force.secrets else [SECRETS_CHANGED]
 
     async def switch(self, new: Config, delta: ConfigDelta) -> list[str]:
@@ -217,16 +217,16 @@ class ConfigSwitch:
             SwitchError: it cannot be; the old one is in force.
         """
         secrets = await self._secrets(new)
-        beside = self._beside(secrets)
-        if delta.is_empty and not beside:
-            return beside
+        secret_changes = self._compare_secrets(secrets)
+        if delta.is_empty and not secret_changes:
+            return secret_changes
         session = self._supervisor.running
         if session is None:
             raise SwitchError(
                 ["the engine is restarting; try again in a moment"], is_engine_gone=True
             )
         await self._switch(session, InForce(delta.effective, secrets))
-        return beside
+        return secret_changes
 
     async def _switch(self, session: EngineSession, new: InForce) -> None:
         """Let the engine check the new configuration, then switch both processes to it.
@@ -282,7 +282,7 @@ class ConfigSwitch:
     async def _claim_later(self) -> None:
         """Bind the name of our protocol number if it was in use before: any local user may occupy
         it for a while."""
-        told = ""
+        reported = ""
         while not self._instance.is_held:
             await trio.sleep(LOCK_RETRY_S)
             try:
@@ -291,9 +291,9 @@ class ConfigSwitch:
                 problem = str(error)
             if not problem:
                 self._log.emit("instance-lock-held")
-            elif problem != told:
+            elif problem != reported:
                 self._log.emit("instance-lock-missing", reason=problem)
-            told = problem
+            reported = problem
 
     # --- switching back
 

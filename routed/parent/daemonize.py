@@ -87,9 +87,9 @@ def daemonize() -> ReadyPipe:
     """
     read_end, write_end = os.pipe()
     if os.fork():
-        signals.release()  # only the daemon holds them; the waiting command may be interrupted
+        signals.unblock()  # only the daemon holds them; the waiting command may be interrupted
         os.close(write_end)
-        os._exit(_await_word(read_end))
+        os._exit(_await_report(read_end))
     os.close(read_end)
     os.setsid()
     if os.fork():
@@ -98,20 +98,20 @@ def daemonize() -> ReadyPipe:
     return ReadyPipe(write_end)
 
 
-def _await_word(read_end: int) -> int:
+def _await_report(read_end: int) -> int:
     """Wait for the daemon's report, print its message, and return its exit status.
 
     The status is returned even if the message cannot be printed.
     """
-    word = b""
+    report = b""
     while chunk := os.read(read_end, 65_536):
-        word += chunk
-    if not word:
+        report += chunk
+    if not report:
         write_message("routed: the daemon died before it was ready; see its log\n")
         return 1
-    if len(word) > 1:
-        write_message(word[1:].decode("utf-8", "replace").rstrip("\n") + "\n")
-    return word[0]
+    if len(report) > 1:
+        write_message(report[1:].decode("utf-8", "replace").rstrip("\n") + "\n")
+    return report[0]
 
 
 def _detach() -> None:

@@ -26,7 +26,7 @@ import trio
 
 from routed.sandbox.kernel import libc, syscall
 
-__all__ = ["call_apart", "leave_shared_files", "open_apart", "run_in_thread"]
+__all__ = ["call_isolated", "isolate_files", "open_isolated", "run_in_thread"]
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,7 @@ async def run_in_thread(call: Callable[[], _T], limiter: trio.CapacityLimiter) -
     return result.take()
 
 
-def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
+def call_isolated(call: Callable[[], _T], *, kept: int | None = None) -> _T:
     """Call a function in a thread that shares no open files, and wait for its end.
 
     Args:
@@ -98,7 +98,7 @@ def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
     result: _Result[_T] = _Result()
 
     def run() -> None:
-        leave_shared_files(kept)
+        isolate_files(kept)
         result.capture(call)
 
     thread = threading.Thread(target=run, name="files", daemon=True)
@@ -107,8 +107,8 @@ def call_apart(call: Callable[[], _T], *, kept: int | None = None) -> _T:
     return result.take()
 
 
-def open_apart(open_file: Callable[[], int]) -> int:
-    """Open a file by `call_apart`, and return a descriptor that is open in this thread.
+def open_isolated(open_file: Callable[[], int]) -> int:
+    """Open a file by `call_isolated`, and return a descriptor that is open in this thread.
 
     Args:
         open_file: opens the file and returns its descriptor.
@@ -126,7 +126,7 @@ def open_apart(open_file: Callable[[], int]) -> int:
             os.close(descriptor)
 
     with ours, theirs:
-        call_apart(open_and_send, kept=theirs.fileno())
+        call_isolated(open_and_send, kept=theirs.fileno())
         _, ancillary, _, _ = ours.recvmsg(
             1, socket.CMSG_SPACE(_DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC
         )
@@ -134,7 +134,7 @@ def open_apart(open_file: Callable[[], int]) -> int:
     return int.from_bytes(descriptor[:_DESCRIPTOR_BYTES], sys.byteorder)
 
 
-def leave_shared_files(kept: int | None = None) -> bool:
+def isolate_files(kept: int | None = None) -> bool:
     """Give this thread a descriptor table of its own, with the standard streams and `kept`.
 
     The descriptors stay open in the other threads.
@@ -151,11 +151,11 @@ def leave_shared_files(kept: int | None = None) -> bool:
             if first <= last:
                 syscall(_CLOSE_RANGE, first, last, _CLOSE_RANGE_UNSHARE)
     except OSError:
-        return _leave_by_unshare(ranges)
+        return _isolate_by_unshare(ranges)
     return True
 
 
-def _leave_by_unshare(ranges: list[tuple[int, int]]) -> bool:
+def _isolate_by_unshare(ranges: list[tuple[int, int]]) -> bool:
     if libc.unshare(_CLONE_FILES) < 0:
         return False
     highest = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -192,7 +192,7 @@ class InstanceLock:
             else:
                 return listener
             try:
-                holder = _ask_holder(name)
+                holder = _identify_holder(name)
             except ConnectionRefusedError:
                 select.select([], [], [], _ATTEMPT_S)
                 continue
@@ -211,7 +211,7 @@ class InstanceLock:
         )
 
 
-def _ask_holder(name: str) -> _Holder:
+def _identify_holder(name: str) -> _Holder:
     """Identify the process that has bound a name.
 
     Raises:

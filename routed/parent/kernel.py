@@ -63,7 +63,7 @@ NEXTHOPS_REPORTED_MAX = 100
 """Most objects in one answer; fewer if they have so many next hops that they do not fit
 (`NextHopsReported.halves`)."""
 
-NEXTHOP_MEMBERS_TOLD_MAX = 2000
+NEXTHOP_MEMBERS_REPORTED_MAX = 2000
 """Most next hops of these objects, desired and in the kernel: some milliseconds of work."""
 
 
@@ -401,13 +401,13 @@ class KernelSide:
 def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsReported:
     """Report the first of some nexthop objects: as many as fit in a message and take little time.
 
-    Cost: NEXTHOPS_REPORTED_MAX objects, and NEXTHOP_MEMBERS_TOLD_MAX next hops of them and those of
-    one object more, however many there are.
+    Cost: NEXTHOPS_REPORTED_MAX objects, and NEXTHOP_MEMBERS_REPORTED_MAX next hops of them and
+    those of one object more, however many there are.
     """
     reports: list[NextHopReport] = []
     members = 0
     for state in states:
-        if len(reports) == NEXTHOPS_REPORTED_MAX or members >= NEXTHOP_MEMBERS_TOLD_MAX:
+        if len(reports) == NEXTHOPS_REPORTED_MAX or members >= NEXTHOP_MEMBERS_REPORTED_MAX:
             return NextHopsReported(tuple(reports), is_last=False)
         reports.append(report_nexthop(state, log))
         members += len(state.next_hops) + len(state.active)

@@ -23,7 +23,7 @@ from routed.config.schema import LogConfig, LogFormat
 from routed.imsg.messages import LOG_LINES_KEPT, LogLine
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord, Sink, format_text, wall_time
-from routed.parent.file_threads import open_apart, run_in_thread
+from routed.parent.file_threads import open_isolated, run_in_thread
 from routed.parent.log_sinks import (
     FileSink,
     StreamSink,
@@ -202,7 +202,7 @@ class _Opening:
         Raises:
             OSError: the file cannot be opened.
         """
-        descriptor = open_apart(lambda: open_log(self._path))
+        descriptor = open_isolated(lambda: open_log(self._path))
         with self._lock:
             if self._is_abandoned:
                 os.close(descriptor)

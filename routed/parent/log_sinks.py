@@ -28,7 +28,7 @@ from typing import Any
 
 from routed.log.events import Level
 from routed.log.logger import LogRecord, Sink, format_json, format_text, timestamp, wall_time
-from routed.parent.file_threads import leave_shared_files
+from routed.parent.file_threads import isolate_files
 
 __all__ = [
     "QUEUE_BYTES_MAX",
@@ -159,7 +159,7 @@ class _FileThread:
             os.close(self._descriptor)
 
     def _run(self) -> None:
-        self._has_own_files = leave_shared_files(self._descriptor)
+        self._has_own_files = isolate_files(self._descriptor)
         while (line := self._next_line()) is not None:
             try:
                 while line:

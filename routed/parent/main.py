@@ -144,8 +144,8 @@ async def _run(start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
         config=start.path,
         router_id=config.router_id,
     )
-    with trio.open_signal_receiver(*signals.SERVED) as numbers:
-        signals.release()
+    with trio.open_signal_receiver(*signals.HANDLED) as numbers:
+        signals.unblock()
         try:
             async with trio.open_nursery() as nursery:
                 with (
@@ -158,7 +158,7 @@ async def _run(start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
                     await parent.run()
                     nursery.cancel_scope.cancel()
         finally:
-            signals.hold(*signals.SERVED)
+            signals.block(*signals.HANDLED)
 
 
 def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
@@ -277,7 +277,7 @@ class Parent:
                 self._report_start,
                 self._opened.instance.answer,
                 self._switch.run,
-                self._reporter.pet_watchdog,
+                self._reporter.ping_watchdog,
             ):
                 nursery.start_soon(task)
             if is_init():

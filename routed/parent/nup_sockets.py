@@ -86,7 +86,7 @@ class NeighborSockets:
         for kept in self._kept.values():
             kept.is_handed_over = False
 
-    def forget(self, ifindex: int) -> None:
+    def drop(self, ifindex: int) -> None:
         """Close the socket of a link that was removed, or on which NUP no longer runs."""
         kept = self._kept.pop(ifindex, None)
         if kept is not None:
@@ -95,7 +95,7 @@ class NeighborSockets:
     def close(self) -> None:
         """Close all sockets."""
         for ifindex in list(self._kept):
-            self.forget(ifindex)
+            self.drop(ifindex)
 
     def follow(self, interfaces: Sequence[InterfaceConfig]) -> None:
         """Use another section from now on; `reconcile_all` opens and closes sockets."""
@@ -109,7 +109,7 @@ class NeighborSockets:
     def handle_link_change(self, change: LinkChange) -> None:
         """Open or close the socket of a link that has changed."""
         if change.after is None:
-            self.forget(change.ifindex)
+            self.drop(change.ifindex)
         else:
             self.reconcile(change.after)
 
@@ -119,7 +119,7 @@ class NeighborSockets:
         family = neighbor_family(link, entry)
         self._record_port(link, is_configured=entry is not None)
         if family is None:
-            self._rest(link, is_configured=entry is not None)
+            self._suspend(link, is_configured=entry is not None)
             return
         engine = self._supervisor.running
         if engine is None:
@@ -128,7 +128,7 @@ class NeighborSockets:
         if kept is not None and kept.family is family and kept.is_handed_over:
             return
         try:
-            kept = self._refreshed(link, family) or self._opened(link, family)
+            kept = self._restore(link, family) or self._open(link, family)
             copy = os.dup(kept.sock.fileno())
         except OSError as error:
             self._log.emit("socket-failed", link=link.ifname, problem=error.strerror or error)
@@ -139,15 +139,15 @@ class NeighborSockets:
         engine.send_link(link.ifindex)  # the engine must know the link before its socket comes
         engine.send(SocketReady(SocketKind.NEIGHBOR, link.ifindex, family), descriptor=copy)
 
-    def _rest(self, link: Interface, *, is_configured: bool) -> None:
+    def _suspend(self, link: Interface, *, is_configured: bool) -> None:
         """Close the socket of a link that NUP cannot use, or keep it if that may change."""
         kept = self._kept.get(link.ifindex)
         if link.is_port or not is_configured:
-            self.forget(link.ifindex)
+            self.drop(link.ifindex)
         elif kept is not None:
             kept.is_handed_over = False
 
-    def _refreshed(self, link: Interface, family: Family) -> _Kept | None:
+    def _restore(self, link: Interface, family: Family) -> _Kept | None:
         """Restore the kept socket of a link for another engine; None if that is impossible."""
         kept = self._kept.get(link.ifindex)
         if kept is None:
@@ -155,10 +155,10 @@ class NeighborSockets:
         own = next((entry.address for entry in link.usable_addresses(family)), None)
         if kept.family is family and is_reusable(kept.sock, link.ifindex, link.ifname, family, own):
             return kept
-        self.forget(link.ifindex)
+        self.drop(link.ifindex)
         return None
 
-    def _opened(self, link: Interface, family: Family) -> _Kept:
+    def _open(self, link: Interface, family: Family) -> _Kept:
         """Open a new socket for a link.
 
         Raises:

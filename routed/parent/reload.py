@@ -124,7 +124,7 @@ class Transactions:
         self.has_kept_start = trio.Event()
         """Set once the initial configuration is on disk, or could not be written."""
         self._queue = ReloadQueue()
-        self._news = trio.Event()
+        self._changed = trio.Event()
         self._reviews_in, self._reviews = trio.open_memory_channel[ReloadRequest](QUEUE_MAX)
 
     def started(self, text: str, *, is_instead: bool = False) -> None:
@@ -193,11 +193,11 @@ class Transactions:
                 await self._carry_out_next()
 
     def _wake(self) -> None:
-        self._news.set()
+        self._changed.set()
 
     async def _carry_out_next(self) -> None:
         """Wait for a request or for the confirmation timeout, whichever comes first."""
-        self._news = trio.Event()
+        self._changed = trio.Event()
         waiting = self._unconfirmed
         if waiting is not None and self._must_return:
             self._answers.send(0, await self._go_back(Event.ENGINES_DYING, "engines kept dying"))
@@ -207,7 +207,7 @@ class Transactions:
             self._answers.send(request.ticket, await self._carry_out(request))
         else:
             with trio.move_on_at(float("inf") if waiting is None else waiting.until):
-                await self._news.wait()
+                await self._changed.wait()
 
     def _step(self, event: Event) -> Action:
         """Make the transition of the table. Returns the action, which the caller carries out."""
@@ -283,17 +283,17 @@ class Transactions:
                 False, tuple(str(problem) for problem in error.problems), changes_state=False
             )
         try:
-            beside = await self._switch.changes_beside(new)
+            differing = await self._switch.compare_secrets(new)
         except SwitchError as error:
             return ReloadFinished(False, error.lines, changes_state=False)
         in_force = self._switch.in_force.config
         delta = await self._compare(in_force, new)
-        lines = [*delta.changes, *beside]
+        lines = [*delta.changes, *differing]
         if action is ReloadAction.PLAN:
             links = self._switch.nup_sockets.link_plans(new.interfaces)
             lines = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
             lines += [
-                f"adjacency   {change}: links sign and verify accordingly" for change in beside
+                f"adjacency   {change}: links sign and verify accordingly" for change in differing
             ]
         if action is ReloadAction.CHECK:
             noun = "change" if len(lines) == 1 else "changes"
@@ -526,10 +526,10 @@ class Transactions:
     async def _keys_still_hold(self) -> list[str]:
         """List warnings about key files that differ from the secrets in force."""
         try:
-            beside = await self._switch.changes_beside(self._switch.in_force.config)
+            differing = await self._switch.compare_secrets(self._switch.in_force.config)
         except SwitchError as error:
             return list(error.lines)
-        return ["key files have changed: correct them before the next reload"] if beside else []
+        return ["key files have changed: correct them before the next reload"] if differing else []
 
     def _is_refused(self) -> str:
         return (

@@ -56,32 +56,32 @@ class ServiceManager:
         self._socket.setblocking(False)
 
     @property
-    def is_there(self) -> bool:
+    def is_present(self) -> bool:
         """Whether there is a service manager."""
         return self._socket is not None
 
     def ready(self, status: str) -> None:
         """Report that the service is ready, with a status line."""
         self._status = status
-        self._say("READY=1", f"STATUS={status}")
+        self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
         """Report that a reload has begun; `ready` ends it."""
-        self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, reason: str) -> None:
         """Report that the service has begun to stop."""
-        self._say("STOPPING=1", f"STATUS=stopping: {reason}")
+        self._send("STOPPING=1", f"STATUS=stopping: {reason}")
 
     def status(self, text: str) -> None:
         """Report the line for `systemctl status`, if it has changed."""
         if text != self._status:
             self._status = text
-            self._say(f"STATUS={text}")
+            self._send(f"STATUS={text}")
 
     def alive(self) -> None:
         """Report that the event loop runs."""
-        self._say("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
     def close(self) -> None:
         """Close the socket."""
@@ -89,7 +89,7 @@ class ServiceManager:
             self._socket.close()
             self._socket = None
 
-    def _say(self, *assignments: str) -> None:
+    def _send(self, *assignments: str) -> None:
         if self._socket is None:
             return
         lines = "\n".join(assignment.replace("\n", " ") for assignment in assignments)
@@ -122,11 +122,11 @@ class ServiceReporter:
 
     async def update_status(self) -> None:
         """Keep the status line up to date, until cancelled."""
-        while self._manager.is_there:
+        while self._manager.is_present:
             await trio.sleep(STATUS_PERIOD_S)
             self._manager.status(self._fib.counters().text)
 
-    async def pet_watchdog(self) -> None:
+    async def ping_watchdog(self) -> None:
         """Report that the event loop of this process runs; the parent watches the engine itself."""
         period_s = self._manager.watchdog_period_s
         while period_s is not None:

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["END", "SERVED", "heed_children", "hold", "ignore", "release"]
+__all__ = ["END", "HANDLED", "block", "ignore", "restore_child_signal", "unblock"]
 
 END = frozenset({signal.SIGTERM, signal.SIGINT})
 """The signals that stop the daemon."""
-SERVED = END | {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+HANDLED = END | {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 """The signals that the daemon handles."""
 
 
-def heed_children() -> None:
+def restore_child_signal() -> None:
     """Restore the default handling of SIGCHLD, which the starting program may have changed.
 
     An ignored SIGCHLD is inherited through exec(2). Then the kernel reaps children by itself, and
@@ -36,18 +36,18 @@ def heed_children() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
-def hold(*numbers: signal.Signals) -> None:
+def block(*numbers: signal.Signals) -> None:
     """Block these signals from now on, in this thread and in those that it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
-def release() -> None:
+def unblock() -> None:
     """Unblock all handled signals; pending ones are delivered at once."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def ignore() -> None:
     """Ignore all handled signals from now on, including pending ones, and unblock them."""
-    for number in SERVED:
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    release()
+    unblock()

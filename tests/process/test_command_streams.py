@@ -18,10 +18,10 @@ TIMEOUT_S = 60.0
 
 CHOOSE_START = """
 import sys
-from routed.cli import _start_of
+from routed.cli import _choose_start
 from routed.config.load import load_text, read_text
 text = read_text(sys.argv[1])
-start = _start_of(load_text(text), text, sys.argv[1])
+start = _choose_start(load_text(text), text, sys.argv[1])
 print(start.is_instead)
 """
 

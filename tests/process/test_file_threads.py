@@ -11,7 +11,7 @@ import pytest
 
 from routed.log.events import Level
 from routed.log.logger import LogRecord
-from routed.parent.file_threads import call_apart, open_apart
+from routed.parent.file_threads import call_isolated, open_isolated
 from routed.parent.log_sinks import FileSink
 from waiting import wait_until
 
@@ -35,27 +35,27 @@ def test_a_call_apart_holds_nothing_of_the_process_open() -> None:
         assert f"socket:[{os.fstat(held.fileno()).st_ino}]" in descriptors(
             threading.get_native_id()
         )
-        within = call_apart(lambda: descriptors(threading.get_native_id()))
+        within = call_isolated(lambda: descriptors(threading.get_native_id()))
         assert not [name for name in within if not name.startswith("/proc/")]
         held.getsockname()  # it is open still here
 
 
 def test_a_call_apart_answers_and_fails_as_here() -> None:
-    assert call_apart(lambda: 7) == 7
+    assert call_isolated(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        call_apart(lambda: 1 // 0)
+        call_isolated(lambda: 1 // 0)
 
 
 def test_a_file_that_is_opened_apart_is_open_here(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("content")
-    descriptor = open_apart(lambda: os.open(path, os.O_RDONLY))
+    descriptor = open_isolated(lambda: os.open(path, os.O_RDONLY))
     assert os.read(descriptor, 100) == b"content"
     assert not os.get_inheritable(descriptor)
     os.close(descriptor)
     before = descriptors(threading.get_native_id())
     with pytest.raises(FileNotFoundError):
-        open_apart(lambda: os.open(tmp_path / "nowhere", os.O_RDONLY))
+        open_isolated(lambda: os.open(tmp_path / "nowhere", os.O_RDONLY))
     assert descriptors(threading.get_native_id()) == before
 
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from routed.parent.engine_process.spawn import start_engine
-from routed.parent.signals import END, SERVED
+from routed.parent.signals import END, HANDLED
 
 HELD = """
 import os, signal, sys
 from routed.parent import signals
-signals.hold(*signals.SERVED)
-for number in signals.SERVED:
+signals.block(*signals.HANDLED)
+for number in signals.HANDLED:
     os.kill(os.getpid(), number)
 print("alive", flush=True)
 served = []
-for number in signals.SERVED:
+for number in signals.HANDLED:
     signal.signal(number, lambda number, _frame: served.append(number))
-signals.release()
+signals.unblock()
 print(*sorted(served))
 """
 
@@ -34,7 +34,7 @@ def test_what_comes_before_there_is_a_handler_is_served_by_it() -> None:
     )
     alive, served = done.stdout.splitlines()
     assert alive == "alive"
-    assert served == " ".join(str(int(number)) for number in sorted(SERVED))
+    assert served == " ".join(str(int(number)) for number in sorted(HANDLED))
 
 
 START = """
@@ -67,7 +67,7 @@ def start(tmp_path: Path, *numbers: signal.Signals) -> subprocess.CompletedProce
 
 def test_a_signal_to_a_command_that_has_just_begun_does_not_end_it(tmp_path: Path) -> None:
     """B6: the default action of SIGHUP and SIGUSR1 ended the daemon for a second of its start."""
-    done = start(tmp_path, *(SERVED - END))
+    done = start(tmp_path, *(HANDLED - END))
     assert (done.returncode, done.stdout) == (2, "reading\n"), done.stderr
     assert "read enough" in done.stderr
 
@@ -83,7 +83,7 @@ WAITING = """
 import os, signal, sys
 from routed.parent import signals
 from routed.parent.daemonize import daemonize
-signals.hold(*signals.SERVED)
+signals.block(*signals.HANDLED)
 with open(sys.argv[1], "w") as facts:
     facts.write(str(os.getpid()))
 ready = daemonize()
@@ -103,7 +103,7 @@ def test_whoever_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
     os.mkfifo(pipe)
     with subprocess.Popen([sys.executable, "-c", WAITING, str(facts), str(pipe)]) as command:
         blocked = pipe.read_text()
-        assert blocked == " ".join(str(int(number)) for number in sorted(SERVED))
+        assert blocked == " ".join(str(int(number)) for number in sorted(HANDLED))
         command.send_signal(signal.SIGINT)
         assert command.wait(30) != 0
         pipe.write_text("")  # the daemon goes on without it, and ends
@@ -113,7 +113,7 @@ ENGINE = """
 import os, signal
 from routed.parent import signals
 signals.ignore()
-for number in signals.SERVED:
+for number in signals.HANDLED:
     os.kill(os.getpid(), number)
 with open("/proc/self/status") as status:
     facts = dict(line.split(":", 1) for line in status)
@@ -137,14 +137,14 @@ def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
     assert status == 0, said
     blocked, ignored, pending = (int(field, 16) for field in said.split())
     assert (blocked, pending) == (0, 0)
-    ours = sum(1 << (number - 1) for number in SERVED)
+    ours = sum(1 << (number - 1) for number in HANDLED)
     assert ignored & ours == ours
 
 
 def test_children_are_heeded_although_whoever_started_us_ignores_them() -> None:
     """An ignored SIGCHLD outlives exec(2): the kernel then reaps the engine by itself."""
     program = (
-        "import os, signal; from routed.parent import signals; signals.heed_children()\n"
+        "import os, signal; from routed.parent import signals; signals.restore_child_signal()\n"
         "pid = os.fork()\n"
         "if not pid: os._exit(7)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
@@ -180,7 +180,7 @@ sys.exit(main())
 
 
 def test_a_signal_while_the_command_imports_its_modules_ends_nothing(tmp_path: Path) -> None:
-    numbers = ",".join(str(int(number)) for number in SERVED - END)
+    numbers = ",".join(str(int(number)) for number in HANDLED - END)
     absent = str(tmp_path / "absent.yaml")
     done = subprocess.run(
         [sys.executable, "-c", EARLY, "-c", absent, numbers],

@@ -19,7 +19,7 @@ import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routed.cli import _start_of
+from routed.cli import _choose_start
 from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.imsg.messages import ReloadFinished
@@ -138,7 +138,7 @@ class Daemon:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        start = _start_of(load_text(world.file), world.file, str(world.path))
+        start = _choose_start(load_text(world.file), world.file, str(world.path))
         assert start.text in world.may_start_by, "what was confirmed, or what the file says"
         self.parent = FakeParent(world.path, start.config)
         self.parent.on_step = self.on_step

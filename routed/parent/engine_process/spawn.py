@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ipc.standard_streams import open_nothing
 from routed.imsg.messages import CHANNEL_FD
-from routed.parent.signals import SERVED
+from routed.parent.signals import HANDLED
 
 __all__ = [
     "ENGINE_COMMAND",
@@ -132,7 +132,7 @@ def _spawn(argv: list[str], nothing: int, channel: int, output: int) -> int:
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_FD),
         ],
         setsigdef=[signal.SIGPIPE],
-        setsigmask=SERVED,  # blocked until the engine has set them to be ignored
+        setsigmask=HANDLED,  # blocked until the engine has set them to be ignored
     )
 
 

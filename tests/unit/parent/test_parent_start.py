@@ -40,7 +40,7 @@ class Ready(ReadyPipe):
 def released() -> Iterator[None]:
     """The daemon ends with its signals held; the tests go on."""
     yield
-    signals.release()
+    signals.unblock()
 
 
 @pytest.mark.parametrize("reason", ["dump refused: EPERM", "the answer is cut off"])

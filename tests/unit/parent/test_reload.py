@@ -68,7 +68,7 @@ class Switch:
     def config(self) -> Config:
         return self.in_force.config
 
-    async def changes_beside(self, new: Config) -> list[str]:
+    async def compare_secrets(self, new: Config) -> list[str]:
         await self.may_review.wait()
         if self.secret_problems:
             raise SwitchError(self.secret_problems)
