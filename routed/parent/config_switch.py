@@ -71,10 +71,14 @@ class SwitchError(Exception):
     def __init__(
         self, lines: Iterable[str], *, was_applied: bool = False, is_engine_gone: bool = False
     ) -> None:
-        """Args:
-        lines: the reasons.
-        was_applied: the engine ended, or may have ended, because of the new configuration.
-        is_engine_gone: there was no engine, or it ended before it had seen everything.
+        """Keep the reasons.
+
+        Args:
+            lines: the reasons, one line each.
+            was_applied: whether the engine ended, or may have ended, because of the new
+                configuration.
+            is_engine_gone: whether there was no engine, or it ended before it had received all
+                messages of the configuration.
         """
         self.lines = tuple(lines)
         self.was_applied = was_applied
@@ -91,7 +95,7 @@ class InForce:
 
 
 class ConfigSwitch:
-    """Owns the configuration in force."""
+    """The owner of the configuration in force."""
 
     def __init__(
         self,

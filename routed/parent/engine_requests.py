@@ -40,7 +40,7 @@ __all__ = ["EngineRequests"]
 
 
 class EngineRequests:
-    """Handles the messages of every engine that concern more than its session."""
+    """The handlers of the engines' messages that concern more than one session."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class EngineRequests:
             kernel: programs desired routes and executes FIB commands.
             transactions: carries out reloads.
             log: whose level clients set.
-            answers: sends each answer to the engine that asked.
+            answers: sends each answer to the engine that sent the request.
             nursery: runs the commands that take a while.
         """
         self._kernel = kernel
@@ -110,7 +110,7 @@ class EngineRequests:
         """Set the log level, or open the file of the log again.
 
         Raises:
-            IpcError: the level does not exist. An honest engine never asks for such a level.
+            IpcError: the level does not exist. A correct engine never requests such a level.
         """
         if not message.level:
             self._nursery.start_soon(self._reopen_log, self._answers.ticket(request_id))

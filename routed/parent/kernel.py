@@ -111,7 +111,7 @@ class KernelSockets:
 
 
 class KernelSide:
-    """Owns the syncs on the netlink sockets, and reports their results to the engine."""
+    """The owner of the syncs on the netlink sockets, which reports their results to the engine."""
 
     def __init__(
         self,

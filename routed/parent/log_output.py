@@ -191,6 +191,7 @@ class _Opening:
     """The opening of a file in a thread, whose caller may give up."""
 
     def __init__(self, path: str) -> None:
+        """Prepare to open a path; `run` opens it."""
         self._path = path
         self._lock = threading.Lock()
         self._descriptor: int | None = None

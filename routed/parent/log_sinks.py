@@ -60,6 +60,7 @@ class _Channel:
     """
 
     def __init__(self, descriptor: int) -> None:
+        """Write to a descriptor, which stays the caller's."""
         self.descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -95,6 +96,7 @@ class StreamSink:
     """A sink on a descriptor that another process opened: stderr of a foreground daemon."""
 
     def __init__(self, descriptor: int, *, as_json: bool) -> None:
+        """Write to a descriptor, which stays the caller's; as JSON or as text."""
         self._channel = _Channel(descriptor)
         self._as_json = as_json
 
@@ -118,6 +120,7 @@ class _FileThread:
     """
 
     def __init__(self, descriptor: int) -> None:
+        """Take over a descriptor and start the thread."""
         self._descriptor = descriptor
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -331,6 +334,11 @@ class _DatagramSink:
     """A sink that sends datagrams to a Unix socket, and connects again if an error occurs."""
 
     def __init__(self, path: str) -> None:
+        """Connect to a socket.
+
+        Raises:
+            OSError: no service listens there.
+        """
         self._path = path
         self._socket = self._connect()
 

@@ -16,7 +16,7 @@
     routed/parent/engine_process/session.py     one engine, from its start to its end
     routed/parent/engine_process/journals.py    injected routes, kept from one engine to the next
     routed/parent/engine_requests.py            the handler of each message of the engine
-    routed/parent/engine_answers.py             each answer goes to the engine that asked
+    routed/parent/engine_answers.py             sends each answer to the engine of its request
     routed/parent/reload.py                     reload, confirm, rollback
     routed/parent/config_switch.py              applies a configuration to both processes
     routed/parent/log_output.py                 the destination of the log

@@ -39,6 +39,8 @@ SOCKET_RETRY_S = 0.25
 
 @dataclass(slots=True)
 class _Kept:
+    """The socket of one link."""
+
     family: Family
     sock: socket.socket
     is_handed_over: bool = False

@@ -52,10 +52,7 @@ from routed.parent.reload_phases import NOT_KEPT, TRANSITIONS, Action, Event, Re
 from routed.parent.reload_queue import QUEUE_MAX, ReloadQueue, ReloadRequest, event_of
 from routed.parent.service_manager import ServiceReporter
 
-__all__ = [
-    "KEEP_RETRY_S",
-    "Transactions",
-]
+__all__ = ["KEEP_RETRY_S", "Transactions"]
 
 SIGNAL_ATTEMPTS = 3
 """Most engines with which a reload by signal is tried; a client can repeat its request."""
@@ -83,7 +80,7 @@ class _Unconfirmed:
 
 
 class Transactions:
-    """Owns the queue of requests, the phase, and the configuration that waits for confirmation."""
+    """The owner of the requests, the phase, and the configuration that waits for confirmation."""
 
     def __init__(
         self,
@@ -244,13 +241,13 @@ class Transactions:
         if waiting is None or request.action is not ReloadAction.RELOAD:
             return ""
         left_s = max(waiting.until - trio.current_time(), 0.0)
-        return f"a configuration waits for `confirm` ({left_s:.0f} s left); or say `rollback`"
+        return f"a configuration waits for `confirm` or `rollback` ({left_s:.0f} s left)"
 
     def _problem_with_confirm(self, request: ReloadRequest) -> str:
         waiting = self._unconfirmed
         if waiting is None:
             return "no configuration waits for a confirmation"
-        named = f"say `confirm {waiting.token}` for the one of {waiting.request.asked_by}"
+        named = f"run `confirm {waiting.token}` for the one of {waiting.request.asked_by}"
         if request.token:
             wrong = f"{request.token[:40]} is not the configuration that waits; {named}"
             return "" if request.token == waiting.token else wrong
@@ -325,9 +322,11 @@ class Transactions:
                         return self._give_up(error.lines)
 
     async def _load_and_switch(self, request: ReloadRequest) -> ReloadFinished:
-        """Raises:
-        ConfigError: the file is invalid.
-        SwitchError: the switch failed. Nothing has changed in either case.
+        """Load the file and switch to it. After an error nothing has changed.
+
+        Raises:
+            ConfigError: the file is invalid.
+            SwitchError: the switch failed.
         """
         started = trio.current_time()
         new, text = await self._reader.load()
@@ -410,7 +409,7 @@ class Transactions:
         self._step(Event.SWITCHED_UNCONFIRMED)
         self._answers.notify(self.state)
         self._log.emit("reload-unconfirmed", within_s=f"{confirm_s:g}", token=token)
-        advice = f"say `confirm` within {confirm_s:g} s, or the old configuration is restored"
+        advice = f"run `confirm` within {confirm_s:g} s, or the old configuration is restored"
         if SECRETS_CHANGED in lines:
             lines.append("a new daemon would read the key files as they are, confirmed or not")
         return ReloadFinished(True, (*lines, f"{advice}; this one is {token}"))

@@ -170,6 +170,7 @@ class _MessageValues:
     refer to it."""
 
     def __init__(self, values: tuple[FibValue, ...]) -> None:
+        """Bring the values to their canonical form."""
         self.canonical = [RouteValue.canonical(value.type, value.next_hops) for value in values]
         self._values = values
         self._problems: dict[Family, list[str]] = {}

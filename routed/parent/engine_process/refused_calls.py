@@ -22,14 +22,16 @@ its event loop. Beyond that the kernel refuses calls by itself."""
 
 
 class RefusedCalls:
-    """Answers the refused system calls of one engine."""
+    """The receiver of one engine's refused system calls."""
 
     def __init__(self, pid: int, conduct: Conduct, log: Logger, send_queue: SendQueue) -> None:
-        """Args:
-        pid: process id of the engine.
-        conduct: counts the calls.
-        log: for an event per call.
-        send_queue: reports the counts to the engine.
+        """Begin without a listener.
+
+        Args:
+            pid: process id of the engine.
+            conduct: counts the calls.
+            log: receives an event for each call.
+            send_queue: reports the counts to the engine.
         """
         self._pid = pid
         self._conduct = conduct

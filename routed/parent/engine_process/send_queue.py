@@ -69,9 +69,10 @@ class Outgoing(NamedTuple):
 
 
 class SendQueue:
-    """Owns everything that was not sent to one engine yet."""
+    """The owner of everything that was not sent to one engine yet."""
 
     def __init__(self, source: StateSource) -> None:
+        """Begin with nothing to send; `source` has the state that is read later."""
         self._source = source
         self._wake = trio.Event()
         self._messages: deque[Outgoing] = deque()

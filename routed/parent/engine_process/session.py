@@ -321,7 +321,7 @@ class EngineSession:
                 nursery.start_soon(self._output.relay)
                 nursery.start_soon(self._send_loop)
                 nursery.start_soon(self._receive_loop)
-                nursery.start_soon(self._feel_pulse)
+                nursery.start_soon(self._ping_engine)
                 nursery.start_soon(self._refused_calls.run)
                 await self._reap()
                 nursery.cancel_scope.cancel()
@@ -330,7 +330,7 @@ class EngineSession:
             self._advance(EngineEvent.EXITED)
         return _describe_status(self._status)
 
-    async def _feel_pulse(self) -> None:
+    async def _ping_engine(self) -> None:
         """Ping a running engine periodically; kill one that does not answer."""
         while self._pulses_missed < PULSES_MISSED_MAX:
             await trio.sleep(PULSE_S)

@@ -57,9 +57,10 @@ class EngineContext:
 
 
 class Supervisor:
-    """Keeps one engine running."""
+    """The supervisor of the engine, which keeps one running."""
 
     def __init__(self, log: Logger) -> None:
+        """Begin without an engine; record the state of the program's files."""
         self.session: EngineSession | None = None
         self.restarts = 0
         """Number of engines that have died since the daemon started."""
