@@ -79,13 +79,13 @@ class FakeDaemon:
     fib_views: tuple[FibView, ...] = FIB
     reload_outcome: CommandOutcome = RELOADED
     reloads: list[tuple[int, int]] = field(default_factory=list)
-    """uid and pid of whoever asked."""
+    """uid and pid of each client that requested a reload."""
     fib_outcome: CommandOutcome = COUPLED
     fib_commands: list[tuple[FibCommand, int, int]] = field(default_factory=list)
     hub: ChangeHub = field(default_factory=ChangeHub)
     injections: list[Injection] = field(default_factory=list)
     refusals: tuple[InjectionRefusal, ...] = ()
-    """What becomes of the next injections."""
+    """Refusals of the next injections."""
     configured: list[tuple[ReloadAction, float | None]] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
@@ -95,12 +95,12 @@ class FakeDaemon:
     client_refusals: Counter[str] = field(default_factory=Counter)
     ended_sessions: list[int] = field(default_factory=list)
     chunks_given: int = 0
-    """How far dumps of routes have come."""
+    """Number of chunks that dumps of routes have produced."""
     version: int = 0
-    """Of its tables."""
+    """Version of its tables."""
     _numbered: tuple[RouteView, ...] = ()
     _numbers: dict[Prefix, int] = field(default_factory=dict)
-    """Of each prefix, its position in `_numbered`."""
+    """Position of each prefix in `_numbered`."""
     on_chunk: Callable[[], None] = lambda: None
     """Called before each chunk of routes."""
 
@@ -283,7 +283,7 @@ class ServerThread:
 
     @property
     def sessions(self) -> int:
-        """How many are open."""
+        """Number of open sessions."""
         return self._server.sessions
 
     def start(self) -> None:
@@ -328,7 +328,7 @@ class ServerThread:
 def serving(
     path: Path, daemon: FakeDaemon, access: AccessList | None = None
 ) -> Iterator[ServerThread]:
-    """A server thread for the length of a block."""
+    """Run a server thread until the block ends."""
     server = ServerThread(path, daemon, access or AccessList())
     server.start()
     try:
@@ -338,7 +338,7 @@ def serving(
 
 
 def connect(path: Path) -> socket.socket:
-    """A raw client connection, for a test that says what no client would."""
+    """Return a raw client connection, for messages that no client sends."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(str(path))
     return connection

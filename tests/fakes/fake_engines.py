@@ -168,9 +168,9 @@ class FakeInstance:
     def __init__(self) -> None:
         self.is_held = True
         self.is_taken = False
-        """By another daemon."""
+        """Whether another daemon holds the name."""
         self.problem = ""
-        """Why the name cannot be had; nobody else is seen then."""
+        """Reason why the name cannot be taken; a second daemon is not detected then."""
 
     async def claim_again(self) -> str:
         if self.problem:
@@ -273,7 +273,7 @@ class FakeParent:
             await trio.sleep(RESTART_S)
 
     def follows(self, config: Config) -> bool:
-        """Whether each component of the parent follows its sections of a configuration."""
+        """Return whether each component of the parent has its sections of a configuration."""
         return (
             self.kernel.sections,
             self.kernel.admission.martians,

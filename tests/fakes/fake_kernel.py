@@ -44,12 +44,12 @@ class Operation(NamedTuple):
 
 
 def single(kind: OpKind, key: RouteKey, value: RouteValue) -> FibBatch:
-    """A batch of one operation."""
+    """Return a batch of one operation."""
     return FibBatch(kind, key.table_key, [key.prefix.as_int], [value])
 
 
 def operations_of(batches: Iterable[FibBatch]) -> list[Operation]:
-    """What batches ask for, one by one."""
+    """Return the operations of batches, one by one."""
     return [
         Operation(batch.kind, batch.table_key.key(key), value)
         for batch in batches
@@ -69,7 +69,7 @@ class FakeKernel:
         """Every operation ever asked for, in order."""
         self.dumps = 0
         self.interrupt_dumps = 0
-        """So many dumps to come are interrupted."""
+        """Number of following dumps that are interrupted."""
         self.refuse_dump = False
         self.refuse_apply = False
         self.during_dump: Callable[[], None] | None = None
@@ -81,13 +81,13 @@ class FakeKernel:
         """Every operation on nexthop objects ever asked for, in order."""
         self.has_objects = True
         self.families = set(Family)
-        """What this kernel has; without IPv6 under ipv6.disable=1."""
+        """Families of this kernel; without IPv6 under ipv6.disable=1."""
         self.weight_max = 256
         """The greatest weight in a group; 255 before Linux 6.12."""
         self.subnets: set[tuple[Prefix, int]] | None = None
-        """What addresses cover, and on which link; None where every gateway is reachable."""
+        """Subnets of addresses and their links; None if every gateway is reachable."""
         self.addresses: set[Address] = set()
-        """Of this host."""
+        """Addresses of this host."""
 
     def refuse_next(self, kind: OpKind, key: RouteKey, number: int, detail: str = "") -> None:
         """Refuse the next operation of this kind on this key."""
@@ -108,19 +108,19 @@ class FakeKernel:
         return flags
 
     def put(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
-        """Have somebody else write a route."""
+        """Write a route of another program."""
         route = KernelRoute(key, protocol, value)
         self.routes[key] = route
         return route
 
     def prepend(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
-        """Have somebody write one more route of a key, before all others (`ip route prepend`)."""
+        """Write another route of a key, before all others (`ip route prepend`)."""
         if key in self.routes:
             self.behind.setdefault(key, []).insert(0, self.routes[key])
         return self.put(key, value, protocol)
 
     def append(self, key: RouteKey, value: RouteValue, protocol: int) -> KernelRoute:
-        """Have somebody write one more route of a key, behind all others."""
+        """Write another route of a key, after all others."""
         route = KernelRoute(key, protocol, value)
         self.behind.setdefault(key, []).append(route)
         return route
@@ -130,7 +130,7 @@ class FakeKernel:
         return [self.routes[key], *self.behind.get(key, [])] if key in self.routes else []
 
     def take_out(self, route: KernelRoute) -> KernelRoute:
-        """Have somebody remove one route."""
+        """Remove one route, as another program does."""
         stack = self.stack(route.key)
         stack.remove(route)
         self.behind[route.key] = stack[1:]
@@ -141,7 +141,7 @@ class FakeKernel:
         return route
 
     def ours(self) -> dict[RouteKey, RouteValue]:
-        """The routes that carry our protocol number."""
+        """The routes with our protocol number."""
         return {
             key: route.value
             for key, route in self.routes.items()
@@ -151,7 +151,7 @@ class FakeKernel:
     async def dump_routes(
         self, table_id: int, family: Family, take: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
-        """As `netlink.RequestSocket.dump_routes`."""
+        """Do the same as `netlink.RequestSocket.dump_routes`."""
         if family is Family.IPV4:
             self.dumps += 1
         if self.refuse_dump:
@@ -169,7 +169,7 @@ class FakeKernel:
             meanwhile()
 
     def apply(self, batches: Sequence[FibBatch]) -> list[Refusals]:
-        """As `netlink.RequestSocket.apply`."""
+        """Do the same as `netlink.RequestSocket.apply`."""
         if self.refuse_apply:
             self.refuse_apply = False
             raise NetlinkError("answers got lost")
@@ -227,7 +227,8 @@ class FakeKernel:
         return None
 
     def _problem_of_gateway(self, via: Address, ifindex: int) -> KernelRefusal | None:
-        """A gateway is reached over a route that names a link alone."""
+        """Return the refusal of a gateway: it must be reached over a route that names a link
+        alone."""
         if self.subnets is None or via.is_link_local or via in self.addresses:
             return None
         covering = self.subnets | {
@@ -250,11 +251,11 @@ class FakeKernel:
     # --- nexthop objects
 
     def dump_nexthops(self) -> list[SeenNextHop] | None:
-        """As `netlink.RequestSocket.dump_nexthops`."""
+        """Do the same as `netlink.RequestSocket.dump_nexthops`."""
         return sorted(self.objects.values()) if self.has_objects else None
 
     def write_nexthops(self, writes: Sequence[NextHopWrite]) -> list[KernelRefusal]:
-        """As `netlink.RequestSocket.write_nexthops`."""
+        """Do the same as `netlink.RequestSocket.write_nexthops`."""
         self.object_writes += writes
         return [self._write_nexthop(*write) or KernelRefusal(0, "") for write in writes]
 
@@ -288,13 +289,13 @@ class FakeKernel:
     def put_object(
         self, nexthop_id: int, form: NextHopForm, protocol: int, *, is_gateway_unused: bool = False
     ) -> SeenNextHop:
-        """Have somebody write an object."""
+        """Write an object of another program."""
         seen = SeenNextHop(nexthop_id, protocol, form, is_gateway_unused)
         self.objects[nexthop_id] = seen
         return seen
 
     def remove_objects(self, ids: Iterable[int]) -> list[SeenNextHop]:
-        """Have objects go: memberships and routes go with them."""
+        """Remove objects, their memberships and their routes."""
         gone = [self.objects.pop(nexthop_id) for nexthop_id in ids]
         missing = {seen.id for seen in gone}
         for seen in list(self.objects.values()):
@@ -311,7 +312,8 @@ class FakeKernel:
         return gone
 
     def set_link(self, ifindex: int, *, is_up: bool) -> None:
-        """A link goes down, and objects and IPv4 routes over it without a word; or it comes up."""
+        """Set the state of a link. If it goes down, objects and IPv4 routes over it are removed
+        without notification."""
         if is_up:
             self.down_links.discard(ifindex)
             return
@@ -329,7 +331,8 @@ class FakeKernel:
         return [route for key in self.routes for route in self.stack(key)]
 
     def lose(self, keys: Iterable[RouteKey]) -> list[KernelRoute]:
-        """Have routes vanish (a link went down, somebody flushed); returns what is gone."""
+        """Remove routes (a link went down, another program flushed them). Returns the removed
+        routes."""
         return [self.take_out(self.routes[key]) for key in list(keys) if key in self.routes]
 
 
@@ -351,14 +354,14 @@ class FakeRuleKernel:
         self.refuse_dump = False
 
     async def dump_rules(self) -> list[SeenRule]:
-        """As `netlink.RequestSocket.dump_rules`."""
+        """Do the same as `netlink.RequestSocket.dump_rules`."""
         if self.refuse_dump:
             self.refuse_dump = False
             raise NetlinkError("dump refused")
         return [seen for seen in self.rules if seen.protocol != KERNELS_PROTOCOL]
 
     def add_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """As `netlink.RequestSocket.add_rule`."""
+        """Do the same as `netlink.RequestSocket.add_rule`."""
         self.writes.append(("add", rule))
         if rule in self.refuse:
             return self.refuse[rule]
@@ -368,7 +371,7 @@ class FakeRuleKernel:
         return KernelRefusal(0, "")
 
     def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """As `netlink.RequestSocket.remove_rule`."""
+        """Do the same as `netlink.RequestSocket.remove_rule`."""
         self.writes.append(("remove", rule))
         if SeenRule(rule, self.protocol) not in self.rules:
             return KernelRefusal(errno.ENOENT, "")

@@ -1,4 +1,4 @@
-"""What the fake daemon answers: one row of everything, and of routes as many as wanted."""
+"""Answers of the fake daemon: one row of each view, and any number of routes."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ CHUNK = 100
 
 
 def many_routes(count: int) -> tuple[RouteView, ...]:
-    """That many routes, like ROUTES[1], each with a prefix of its own."""
+    """Return a number of routes like ROUTES[1], each with a separate prefix."""
     return tuple(
         replace(ROUTES[1], prefix=Prefix(Family.IPV4, (11 << 24) + (number << 8), 24))
         for number in range(count)

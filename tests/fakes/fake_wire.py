@@ -61,7 +61,7 @@ def link_settings(
     mtu: int = 1500,
     has_ipv4: bool = True,
 ) -> LinkSettings:
-    """A link with a link-local address, and 10.<segment>.0.<node>/16 unless without IPv4."""
+    """Return a link with a link-local address, and 10.<segment>.0.<node>/16 unless without IPv4."""
     local = Address(Family.IPV6, (0xFE80 << 112) + (node_number << 16) + ifindex)
     addresses = [InterfaceAddress(local, 64)]
     if has_ipv4:
@@ -81,14 +81,15 @@ def link_settings(
 
 @dataclass(slots=True)
 class WireFaults:
-    """How bad the wires are."""
+    """The faults of the wires."""
 
     loss: float = 0.0
     """Probability that a receiver misses a datagram."""
     duplication: float = 0.0
     delay_s: float = 0.0002
     jitter_s: float = 0.0
-    """Added uniformly; more than the gap between datagrams reorders them."""
+    """Largest additional delay, uniformly distributed; more than the gap between datagrams reorders
+    them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +100,7 @@ class Segment:
     plugs: list[tuple[Node, int]] = field(default_factory=list)
     is_cut: bool = False
     drops: Callable[[Node, Node, bytes], bool] | None = None
-    """Whether a datagram from one node to another is lost, by whatever rule a test likes."""
+    """Returns whether a datagram from one node to another is lost."""
 
 
 class Node:
@@ -114,13 +115,13 @@ class Node:
         self.rng = rng
         self.lives = 0
         self.new: NewInstance
-        """How the present instance was made."""
+        """Arguments of the present instance."""
         self.instance = self._new_instance()
         self.is_alive = True
         self.links: dict[int, tuple[Segment, LinkSettings]] = {}
         self.origins: dict[Prefix, int] = {}
         self.learned: dict[Prefix, LearnedPath] = {}
-        """As the present instance reports."""
+        """Routes that the present instance has reported."""
         self.routes: dict[Prefix, LearnedPath] = {}
         """Forwarding: what was learned, or what was there before a restart."""
         self.is_gated = False
@@ -129,7 +130,7 @@ class Node:
         self.writing: dict[Prefix, LearnedPath | None] = {}
         """The batch that is being written; None for a removal."""
         self.awaited: dict[Prefix, None] = {}
-        """What the instance wants to know forwarding of."""
+        """Prefixes whose forwarding the instance awaits."""
         self.held: set[Prefix] = set()
         self.adjacency_log: list[AdjacencyChanged] = []
         self.traces: list[Trace] = []
@@ -145,7 +146,7 @@ class Node:
         return NeighborInstance(new.router_id, new.boot_id, new.origin_seqno, random.Random(seed))
 
     def start_life(self, now: float) -> None:
-        """A new instance with the same links and prefixes; forwarding stays as it is."""
+        """Start a new instance with the same links and prefixes; forwarding stays as it is."""
         self.instance = self._new_instance()
         self.is_alive = True
         self.is_gated = True
@@ -174,7 +175,7 @@ class Node:
         return max((link.dead_interval_s for _, link in self.links.values()), default=0.0)
 
     def trace_codes(self) -> set[TraceCode]:
-        """What has been traced so far."""
+        """Trace codes so far."""
         return {trace.code for trace in self.traces}
 
 
@@ -205,9 +206,9 @@ class FakeWire:
         self.nodes: dict[str, Node] = {}
         self.segments: list[Segment] = []
         self.changed: dict[tuple[str, Prefix], None] = {}
-        """Where forwarding has changed, node and prefix, for an observer to take."""
+        """Changed forwarding as node and prefix, for an observer, which removes the entries."""
         self.changed_at = self.now
-        """When it last did."""
+        """Time of the last change of forwarding."""
         self.on_step: Callable[[], None] | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = itertools.count()
@@ -216,7 +217,8 @@ class FakeWire:
     # Building
 
     def add_node(self, name: str, clone_of: Node | None = None) -> Node:
-        """A router with a number of its own, and a router id by it or that of another."""
+        """Add a router with a new number, and a router id that follows from it or that of another
+        router."""
         number = len(self.nodes) + 1
         own_id = router_id(number) if clone_of is None else clone_of.router_id
         node = Node(name, number, own_id, random.Random(self.rng.getrandbits(64)), self.now)
@@ -268,7 +270,7 @@ class FakeWire:
     # What happens to it
 
     def originate(self, name: str, *prefixes: str, metric: int = 0) -> None:
-        """A node brings prefixes in."""
+        """Originate prefixes at a node."""
         node = self.nodes[name]
         for prefix in map(Prefix.parse, prefixes):
             node.origins[prefix] = metric
@@ -277,7 +279,7 @@ class FakeWire:
         self._drain(node)
 
     def withdraw(self, name: str, prefix: str) -> None:
-        """A node takes a prefix out."""
+        """Withdraw a prefix at a node."""
         node = self.nodes[name]
         del node.origins[Prefix.parse(prefix)]
         self.changed[name, Prefix.parse(prefix)] = None
@@ -318,7 +320,7 @@ class FakeWire:
                 self.reconfigure(node, ifindex, settings)
 
     def crash(self, name: str, *, is_forwarding: bool = True) -> None:
-        """The control plane of a node dies without a word; it goes on forwarding, or does not."""
+        """Stop the control plane of a node without notice; forwarding continues or stops."""
         node = self.nodes[name]
         if not is_forwarding:
             self._stop_forwarding(node)
@@ -327,7 +329,7 @@ class FakeWire:
         self._timers[name] = None
 
     def revive(self, name: str) -> None:
-        """A new life of a crashed node."""
+        """Start a crashed node again."""
         node = self.nodes[name]
         node.start_life(self.now)
         self._drain(node)
@@ -337,7 +339,7 @@ class FakeWire:
         self._drain(self.nodes[name])
 
     def await_forwarding(self, name: str, *, is_on: bool) -> None:
-        """Have a node wait for what `follow` says, or no longer."""
+        """Switch the wait for `follow` on or off at a node."""
         node = self.nodes[name]
         node.instance.await_forwarding(is_on, self.now)
         self._drain(node)
@@ -366,7 +368,7 @@ class FakeWire:
         return followed
 
     def stop(self, name: str, *, is_restart: bool) -> None:
-        """A node leaves in order."""
+        """Stop a node in an orderly way."""
         node = self.nodes[name]
         node.instance.stop(is_restart, self.now)
         self._drain(node)
@@ -408,7 +410,8 @@ class FakeWire:
         return self.now - start
 
     def all_up(self) -> bool:
-        """Whether every pair of live plugs on an uncut segment has an adjacency UP, both ways."""
+        """Return whether every pair of live plugs on an uncut segment has an adjacency UP, both
+        ways."""
         up: dict[tuple[str, int], set[Address | None]] = defaultdict(set)
         for name, node in self.nodes.items():
             for row in node.instance.neighbors(self.now):
@@ -480,7 +483,8 @@ class FakeWire:
             node.routes.pop(prefix, None)
 
     def _sweep_later(self, node: Node, instance: NeighborInstance) -> None:
-        """What an earlier life has left and nobody has told again is kept for the dead interval."""
+        """Remove routes of an earlier boot that were not advertised again, after the dead
+        interval."""
 
         def sweep() -> None:
             if node.is_alive and node.instance is instance:
@@ -515,7 +519,7 @@ class FakeWire:
         self._drain(node)
 
     def _stop_forwarding(self, node: Node) -> None:
-        """A node forwards nothing any more. That is no change to wait for, but one to look at."""
+        """Remove all routes of a node. This is a change for observers, but not one to wait for."""
         self.changed.update(dict.fromkeys((node.name, prefix) for prefix in node.routes))
         node.routes.clear()
 

@@ -28,7 +28,7 @@ SEARCHES: dict[str, MakeSearch | None] = {
 PARTS: dict[str, MakeParts] = {"python": python_parts} | (
     {} if native_parts is None else {"c": native_parts}
 )
-"""What writers are made of."""
+"""Factories of writers, by implementation."""
 
 WORDS = 1 << 20
 NAMES = {2: "eth0", 3: "a-name-of-15-ch"}

@@ -41,14 +41,14 @@ def send(
     as_type: int | None = None,
     descriptors: list[int] | None = None,
 ) -> None:
-    """A well-formed message, under its own type or another."""
+    """Send a well-formed message, under its own type or another one."""
     number = authority.MESSAGE_CLASSES[type(message)] if as_type is None else as_type
     frame = Frame(number, request_id, codec.encode(message))
     send_raw(pack_frame(frame, INTERNAL_FRAME_MAX_BYTES), descriptors)
 
 
 def take() -> object:
-    """The next message of the parent."""
+    """Return the next message of the parent."""
     message = channel.recv(INTERNAL_FRAME_MAX_BYTES + 1)
     if not message:
         os._exit(0)

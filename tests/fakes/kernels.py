@@ -134,7 +134,7 @@ class Contract:
 
 
 def subnets(v0: int, v1: int) -> set[tuple[Prefix, int]]:
-    """What the addresses of `built_namespace` cover."""
+    """Return the subnets of the addresses of `built_namespace`."""
     prefixes = ("192.0.{}.0/24", "2001:db8:{}::/64")
     return {
         (Prefix.parse(text.format(number)), ifindex)
@@ -144,7 +144,7 @@ def subnets(v0: int, v1: int) -> set[tuple[Prefix, int]]:
 
 
 def key(prefix: str, priority: int = 205, table_id: int = 254) -> RouteKey:
-    """A key of a route of ours."""
+    """Return the key of one of our routes."""
     return RouteKey(table_id, Prefix.parse(prefix), 0, priority)
 
 

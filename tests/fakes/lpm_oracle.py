@@ -1,4 +1,4 @@
-"""Longest-prefix match in the plainest way: one dictionary per length, tried from long to short."""
+"""Longest-prefix match in the simplest way: one dictionary per length, tried from long to short."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LpmOracle:
         del self.prefixes[addr_bits, prefix_len]
 
     def lookup(self, addr_bits: int) -> int:
-        """The value of the longest match; 0 for none."""
+        """Return the value of the longest match; 0 for none."""
         for length in sorted({length for _, length in self.prefixes}, reverse=True):
             host_bits = self.width - length
             value = self.prefixes.get((addr_bits >> host_bits << host_bits, length))

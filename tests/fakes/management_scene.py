@@ -103,7 +103,7 @@ class Scene:
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
-        """A connection that has not said hello."""
+        """Return a connection that has not sent a hello."""
         client = await Client(self.path).connect()
         self.clients.append(client)
         return client

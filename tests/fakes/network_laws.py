@@ -31,7 +31,7 @@ __all__ = [
 
 
 def loopbacks(node: Node) -> tuple[str, str]:
-    """The prefixes that a node brings in, one per family."""
+    """Return the prefixes that a node originates, one per family."""
     return f"10.255.0.{node.number}/32", f"2001:db8:{node.number:x}::/48"
 
 
@@ -55,7 +55,7 @@ def build_line(wire: FakeWire, count: int) -> None:
 
 
 def build_ring(wire: FakeWire, count: int) -> None:
-    """A line whose ends meet."""
+    """Build a ring."""
     names = _add_nodes(wire, count)
     for left, right in itertools.pairwise([*names, names[0]]):
         wire.connect(left, right)
@@ -73,7 +73,7 @@ def build_grid(wire: FakeWire, side: int) -> None:
 
 
 def build_lan(wire: FakeWire, count: int) -> None:
-    """All on one wire, and one more behind the first."""
+    """Build a LAN of all routers, and one more router behind the first."""
     names = _add_nodes(wire, count)
     wire.connect(*names)
     wire.add_node("stub")
@@ -81,7 +81,7 @@ def build_lan(wire: FakeWire, count: int) -> None:
 
 
 def build_random(wire: FakeWire, count: int, seed: int) -> None:
-    """A random tree, plus half as many edges again; costs 1 to 20."""
+    """Build a random tree, plus half as many edges again; costs 1 to 20."""
     rng = random.Random(seed)
     names = _add_nodes(wire, count)
     joined = {(rng.choice(names[:position]), names[position]) for position in range(1, count)}
@@ -137,9 +137,9 @@ def assert_converged(wire: FakeWire) -> None:
 def lie(
     wire: FakeWire, liar: Node, update: RouteUpdate | None, prefix: Prefix | None = None
 ) -> None:
-    """Have a router tell all its neighbors this of a prefix, or that it has nothing.
+    """Have a router advertise a false update of a prefix to all its neighbors, or none.
 
-    It says so in due form: what its instance would say of the prefix is replaced, nothing else.
+    The messages are valid: only the instance's own advertisement of the prefix is replaced.
     """
     instance = liar.instance
     honest, concerned = instance._transmitter._advertise, prefix or (update and update.prefix)
@@ -155,7 +155,7 @@ def lie(
 
 
 def take_away(wire: FakeWire, name: str) -> None:
-    """A router says goodbye, and its wires are pulled."""
+    """Have a router send GOODBYE, and remove its wires."""
     node = wire.nodes[name]
     wire.stop(name, is_restart=False)
     node.origins.clear()
@@ -179,7 +179,7 @@ class NoStarvation:
         self._limit_s = limit_s
         self._but_for = but_for
         self.longest_s = 0.0
-        """That anything was missing for."""
+        """Longest time for which a route was missing."""
 
     def hold(self, duration_s: float) -> None:
         """Let time pass; raise AssertionError when a prefix has been missing for too long."""

@@ -19,10 +19,10 @@ def key(
     send: tuple[float, float] = (-math.inf, math.inf),
     accept: tuple[float, float] = (-math.inf, math.inf),
 ) -> AuthKey:
-    """A key that is always valid, unless lifetimes (from, until) are given."""
+    """Return a key that is always valid, unless lifetimes (from, until) are given."""
     return AuthKey(key_id, algorithm, secret, send[0], send[1], accept[0], accept[1])
 
 
 def ring(*keys: AuthKey) -> KeyRing:
-    """The set "core" with these keys; with one that is always valid when none is given."""
+    """Return the set "core" with these keys, or with one that is always valid."""
     return KeyRing("core", keys or (key(),))

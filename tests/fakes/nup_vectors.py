@@ -47,7 +47,7 @@ def _plain(value: object) -> Any:
 
 
 def message_to_fields(message: Message) -> dict[str, Any]:
-    """A message as JSON."""
+    """Return a message as JSON."""
     return {
         "type": message.type.name,
         "flags": [flag.name for flag in HeaderFlag if flag in message.flags],

@@ -1,4 +1,4 @@
-"""What an action costs, counted: lines of this package's code that run."""
+"""Cost of an action, as the number of executed lines of this package."""
 
 from __future__ import annotations
 

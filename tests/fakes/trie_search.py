@@ -16,7 +16,7 @@ from routed.snapshot.trace import TrieShape
 
 
 def lookup(shape: TrieShape, addr_bits: int) -> int:
-    """The value of the longest prefix that covers an address; 0 for none."""
+    """Return the value of the longest prefix that covers an address; 0 for none."""
     words = shape.words
     directory, bits, left, best = shape.root_address, shape.root_bits, shape.width, 0
     while True:
