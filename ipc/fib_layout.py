@@ -48,7 +48,7 @@ of the region, 0 is none. Its words:
 Sources and types are numbered as `routed.model.route` numbers them; words and numbers are listed in
 `SOURCE_WORDS` and `TYPE_WORDS`.
 
-**Reading while the daemon writes.** A change is built beside what is there and published by one
+**Reading while the daemon writes.** A change is built next to the present data and published by one
 aligned store of a word; what it replaces is not reused before the epoch word has moved on by two.
 So a reader notes the epoch, searches, and looks at the epoch again: moved by less than two, then
 everything it followed was intact, and the answer was the daemon's at some moment in between.

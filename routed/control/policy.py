@@ -89,7 +89,7 @@ class AccessList:
             uids, gids = uids | self.read_uids, gids | self.read_gids
         names = ["root" if uid == 0 else f"uid {uid}" for uid in sorted(uids)]
         names += [f"gid {gid}" for gid in sorted(gids)]
-        return ", ".join(names) or "nobody"
+        return ", ".join(names) or "no user"
 
 
 def is_allowed(request_type: int, role: Role) -> bool:

@@ -178,8 +178,8 @@ class HeartbeatHandler:
         ]
 
     def _trace_mtu_mismatch(self, link: Link, adjacency: Adjacency, hello: Hello) -> None:
-        is_news = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
-        if is_news and hello.mtu != link.settings.mtu:
+        has_changed = adjacency.hello is None or adjacency.hello.mtu != hello.mtu
+        if has_changed and hello.mtu != link.settings.mtu:
             detail = f"theirs {hello.mtu}, ours {link.settings.mtu}"
             self._log.trace(
                 TraceCode.MTU_MISMATCH, link.settings.ifindex, adjacency.address, detail

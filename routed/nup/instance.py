@@ -602,8 +602,8 @@ class NeighborInstance:
         if link.listening_until is not None and now >= link.listening_until:
             link.listening_until = None
         self._transmitter.serve_link(link, now)
-        has_told = self._loading.has_loaded and link.has_sent_all and not self._wait
-        if not (link.is_converging and has_told):
+        has_advertised = self._loading.has_loaded and link.has_sent_all and not self._wait
+        if not (link.is_converging and has_advertised):
             return
         if self._loading.has_whole_tables(but_for=link):  # its own routes are not advertised there
             link.is_converging = False

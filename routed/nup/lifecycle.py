@@ -4,7 +4,7 @@
 (`adjacency.TRANSITIONS`), emits the change, and carries out the action: sessions are numbered,
 table exchanges begin and end, routes are kept or forgotten, neighbors dropped.
 
-State that lives here: the number of sessions opened, and the key that their numbers are derived
+State kept here: the number of sessions opened, and the key that their numbers are derived
 from. All other state belongs to the links and neighbors, or to `RouteTable` and `RouteReporter`.
 """
 

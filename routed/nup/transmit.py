@@ -4,8 +4,8 @@
 updates for all, then for each neighbor its retransmissions, requests, table and ACK. The content of
 updates is decided elsewhere (`advertisements`).
 
-The table version lives here. It lasts for a whole boot, so that what is sent later is recognisably
-newer.
+The table version is kept here. It lasts for a whole boot, so that later messages can be recognised
+as newer.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
     sent      payload | REPLAY_COUNTER (index, counter) | MAC (key id, digest)
     received  digest right? --> index proven? --> counter new? --> to the protocol
                    |                 |                 |
-              BAD_MAC etc.       CHALLENGED          REPLAY         each counted
+               BAD_MAC etc.       CHALLENGED          REPLAY         each counted
 
-The digest is keyed, over the source address and the whole datagram but itself: a datagram of a
-sender without the secret, changed in transit, or sent on from another address is dropped. It does
-not distinguish old from new. For that each sender numbers its datagrams on a link, in one *index*:
-random, drawn anew whenever the numbers start again. The receiver accepts an index only when its
-owner has proved to be there now: it sends a CHALLENGE_REQUEST with a nonce, and a CHALLENGE_REPLY
-with the same nonce proves the index that it carries. Within an index a sliding window accepts every
-counter once, in any order of arrival.
+The digest is keyed, over the source address and the whole datagram except itself: a datagram of a
+sender without the secret, changed in transit, or forwarded from another address is dropped. It does
+not distinguish old datagrams from new ones. For that each sender numbers its datagrams on a link,
+in one *index*: random, and replaced whenever the numbers start again. The receiver accepts an index
+only when its owner has proved to be present: it sends a CHALLENGE_REQUEST with a nonce, and a
+CHALLENGE_REPLY with the same nonce proves the index that it carries. Within an index a sliding
+window accepts every counter once, in any order of arrival.
 
 So no recorded datagram is accepted a second time: not within an index (the window), not from an
 earlier one (not proven), not on another link (an index belongs to one link), not from another
@@ -19,20 +19,21 @@ address (the digest), and not sent back to its author (which knows its own route
 
 Keys have lifetimes, for sending and for accepting, by the wall clock; the youngest key that is
 valid for sending is used, and every key that is valid for accepting is accepted. Rotation: give all
-routers the new key, to be accepted at once and sent with from a moment later; the old one ends
-after that. When the last key for sending ends, the link falls silent rather than send unsigned.
+routers the new key, to be accepted at once and used for sending a moment later; the old one ends
+after that. When the last key for sending ends, nothing is sent on the link, rather than unsigned
+datagrams.
 
 The transition mode (`accept_unsigned`) accepts datagrams without a digest, and only those: a wrong
-digest is refused in this mode too, so that a mistake in a key shows before the mode is switched
-off. Routers without keys skip the TLVs, which are optional to them.
+digest is refused in this mode too, so that an error in a key is detected before the mode is
+switched off. Routers without keys skip the TLVs, which are optional for them.
 
 A challenge that is not answered is repeated with the same nonce: otherwise a sender that repeats an
 old datagram again and again would have each nonce replaced before a distant neighbor could answer
 it. Only after NONCE_S there is another one, and the one before still counts.
 
-A challenge that was answered is not answered again: a sender that repeats old ones cannot keep a
-neighbor's present one from its answer. For each address the indices that were answered are
-remembered, each with the counter of the last request and a rate of its own.
+A challenge that was answered is not answered again: a sender that repeats old ones cannot delay the
+answer to a neighbor's present one. For each address the indices that were answered are remembered,
+each with the counter of the last request and a separate rate.
 
 Invariants: at most MAX_PEERS indices are remembered per link, and only of senders that know a key;
 one that was never proven is dropped first, then the one heard longest ago. A forged datagram

@@ -175,7 +175,7 @@ class _Writer:
             is_named = value.name in type(value).__members__
             name = value.name if is_named else value.value
             written = ["enum", _class_name(type(value)), name]
-            if is_named:  # such a member lives as long as its class
+            if is_named:  # such a member exists as long as its class
                 self._members[id(value)] = written
         return written
 

@@ -22,7 +22,7 @@ largest `max_prefixes`; beyond that only LEAST_PER_LINK for each link. A pair of
 that has no room here is refused before it is selected; dropping a distance early would break the
 proof.
 
-Source: RFC 8966 section 3.7.3 and appendix B (a source table entry lives for 180 s there).
+Source: RFC 8966 section 3.7.3 and appendix B (a source table entry lasts for 180 s there).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_another_kind_of_principal_is_refused() -> None:
 def test_holders_are_named_for_people() -> None:
     assert ACCESS.holders(Role.READ) == "root, uid 1000, gid 4, gid 27"
     assert ACCESS.holders(Role.ADMIN) == "root, gid 4"
-    assert AccessList(admin_uids=frozenset()).holders(Role.ADMIN) == "nobody"
+    assert AccessList(admin_uids=frozenset()).holders(Role.ADMIN) == "no user"
 
 
 def test_every_request_has_a_role_and_a_handler_and_nothing_else_has() -> None:
