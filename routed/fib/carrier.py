@@ -56,11 +56,13 @@ class CarrierCheck:
         on_answer: Callable[[NetlinkMessage], None],
         period_s: float | None,
     ) -> None:
-        """Args:
-        kernel: answers the requests.
-        links_up: returns the links (by ifindex) that may lose their carrier.
-        on_answer: called with an RTM_NEWLINK whose flags have changed.
-        period_s: seconds between two rounds; None to poll nothing.
+        """Begin; nothing is polled before `run`.
+
+        Args:
+            kernel: answers the requests.
+            links_up: returns the links (by ifindex) that may lose their carrier.
+            on_answer: called with an RTM_NEWLINK whose flags have changed.
+            period_s: seconds between two rounds; None to poll nothing.
         """
         self.failures = 0
         self._kernel = kernel

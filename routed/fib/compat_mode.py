@@ -26,8 +26,10 @@ class CompatMode:
     """The setting in this network namespace."""
 
     def __init__(self, path: Path = COMPAT_MODE_PATH) -> None:
-        """Args:
-        path: the file of the setting.
+        """Use the setting of this network namespace.
+
+        Args:
+            path: the file of the setting.
         """
         self._path = path
 

@@ -73,17 +73,19 @@ class KernelMonitor:
         on_failure: Callable[[Exception], None],
         links: LinkTable | None = None,
     ) -> None:
-        """Args:
-        listener: a subscribed event socket.
-        requests: the socket for dumps of links and device routes.
-        on_link: called for every change of a link.
-        on_route: called with a route, whether it was removed, and whether it has replaced another
-            one of its key (NLM_F_REPLACE).
-        on_rule: called when a policy rule was added or removed.
-        on_nexthop: called with a nexthop object and whether it was removed.
-        on_overrun: called when notifications were lost, after links were read again.
-        on_failure: called with the error of a failed dump, which is repeated after a pause.
-        links: the table to keep current, for another kernel table than main.
+        """Begin; nothing is read before `load` and `run`.
+
+        Args:
+            listener: a subscribed event socket.
+            requests: the socket for dumps of links and device routes.
+            on_link: called for every change of a link.
+            on_route: called with a route, whether it was removed, and whether it replaced another
+                one of its key (NLM_F_REPLACE).
+            on_rule: called when a policy rule was added or removed.
+            on_nexthop: called with a nexthop object and whether it was removed.
+            on_overrun: called when notifications were lost, after links were read again.
+            on_failure: called with the error of a failed dump, which is repeated after a pause.
+            links: the table to keep current, for another kernel table than main.
         """
         self.links = links or LinkTable()
         self.overruns = 0

@@ -30,7 +30,7 @@ from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 
 __all__ = ["NO_OBJECTS", "NextHopKernel", "ObjectSync"]
 
-NO_OBJECTS = "routes have their own (this kernel has no nexthop objects)"
+NO_OBJECTS = "next hops are written into each route (this kernel has no nexthop objects)"
 
 SWEEP_GAP_S = 1.0
 """Least seconds between two walks over all routes for unreferenced objects."""
@@ -199,7 +199,7 @@ class ObjectSync:
                 "nexthop-refused",
                 via=form.via or "",
                 ifindex=form.ifindex,
-                reason=outcome.words,
+                reason=outcome.text,
             )
 
     def explain(self, batches: Sequence[FibBatch], refusals: Sequence[Refusals]) -> None:
@@ -258,13 +258,13 @@ class ObjectSync:
     # --- reports
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Describe whether routes use objects, and how the kernel shows that, as text for people.
 
         Every progress report includes it. The kernel's switch is a file, read once a second.
         """
         if not self.nexthop_table.is_enabled:
-            return "routes have their own (`nexthop_objects: off`)"
+            return "next hops are written into each route (`nexthop_objects: off`)"
         now = time.monotonic()
         if now - self._mode_read_at >= _MODE_READ_S:
             self._mode, self._mode_read_at = self._compat_mode(), now

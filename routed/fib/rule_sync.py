@@ -82,12 +82,14 @@ class RuleSync:
         log: Logger,
         on_states: Callable[[], None],
     ) -> None:
-        """Args:
-        kernel: where rules are read and written; used by this task only.
-        protocol: FRA_PROTOCOL of our rules.
-        resync_s: seconds between two periodic rounds.
-        log: for rules that were added, removed or refused.
-        on_states: called when `states` has changed.
+        """Begin without desired rules.
+
+        Args:
+            kernel: where rules are read and written; used by this task only.
+            protocol: FRA_PROTOCOL of our rules.
+            resync_s: seconds between two periodic rounds.
+            log: for rules that were added, removed or refused.
+            on_states: called when `states` has changed.
         """
         self.resync_s = resync_s
         self.states: tuple[RuleState, ...] = ()
@@ -154,7 +156,7 @@ class RuleSync:
         for rule in additions:
             outcome = self._kernel.add_rule(rule)
             if outcome.errno:
-                problems[rule] = outcome.words
+                problems[rule] = outcome.text
             else:
                 self._log.emit("rule-added", rule=rule)
         for rule in removals:
@@ -162,7 +164,7 @@ class RuleSync:
             if outcome.errno in (0, errno.ENOENT):
                 self._log.emit("rule-removed", rule=rule)
             else:
-                problems[rule] = outcome.words
+                problems[rule] = outcome.text
         for rule, problem in problems.items():
             if self._told.get(rule) != problem:
                 self._log.emit("rule-failed", rule=rule, reason=problem)

@@ -635,7 +635,7 @@ class FibSync:
             errors=dict(self.errors),
             kernel_writes=counts.kernel_writes,
             nexthop_objects=0 if self.objects is None else len(self.objects.nexthop_table),
-            nexthops=NO_OBJECTS if self.objects is None else self.objects.words,
+            nexthops=NO_OBJECTS if self.objects is None else self.objects.text,
             is_coupled=self.fib_tables.is_coupled,
         )
 

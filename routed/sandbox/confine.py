@@ -172,7 +172,7 @@ def confine_engine(
         ConfinementError: a step failed, or privileges could be regained afterwards.
     """
     parent_pid = os.getppid()
-    _be_as_mortal_as_others()
+    _reset_oom_score()
     started_as_root = os.getuid() == 0
     landlock_abi, installed = 0, Installed(False)
     try:
@@ -216,7 +216,7 @@ def _set_limits() -> None:
         resource.setrlimit(limit, (hard, hard))
 
 
-def _be_as_mortal_as_others() -> None:
+def _reset_oom_score() -> None:
     """Undo the protection that the parent has from `OOMScoreAdjust=`: if network input exhausts the
     memory, the OOM killer should end the engine, not the parent that restarts it."""
     # OSError: /proc is absent or read-only. The engine is the larger process in any case.

@@ -38,9 +38,11 @@ class Compaction:
     """Owner of the remaining work of a round."""
 
     def __init__(self, arena: Region, tries: Collection[Trie]) -> None:
-        """Args:
-        arena: shared by all the tries and nothing else.
-        tries: the tries whose blocks may be moved; still empty.
+        """Begin without work.
+
+        Args:
+            arena: shared by all the tries and nothing else.
+            tries: the tries whose blocks may be moved; still empty.
         """
         self._arena = arena
         self._tries = tries

@@ -102,9 +102,11 @@ class NextHopSets:
     """Sets of next hops, each stored once, and how many records use them."""
 
     def __init__(self, words: memoryview, arena: Allocator) -> None:
-        """Args:
-        words: the whole memory, format "I".
-        arena: where sets are put.
+        """Begin without sets.
+
+        Args:
+            words: the whole memory, format "I".
+            arena: where sets are put.
         """
         self._words = words
         self._arena = arena
@@ -179,10 +181,12 @@ class RecordStore:
     """Owner of the route records."""
 
     def __init__(self, words: memoryview, arena: Arena, sets: NextHopSets) -> None:
-        """Args:
-        words: the whole memory, format "I".
-        arena: the region for records only.
-        sets: the next-hop sets in the same memory.
+        """Begin without records.
+
+        Args:
+            words: the whole memory, format "I".
+            arena: the region for records only.
+            sets: the next-hop sets in the same memory.
         """
         self._words = words
         self._bytes = words.cast("B")
@@ -260,9 +264,11 @@ class NativeRecordStore:
     def __init__(
         self, native: ModuleType, words: memoryview, arena: _writer.Arena, sets: NextHopSets
     ) -> None:
-        """Args:
-        native: the extension, `_writer`.
-        words, arena, sets: as for `RecordStore`.
+        """Begin without records.
+
+        Args:
+            native: the extension, `_writer`.
+            words, arena, sets: as for `RecordStore`.
         """
         self._write: Callable[..., tuple[array[int], list[int]]] = native.write_records
         self._drop: Callable[..., list[tuple[int, int]]] = native.drop_records

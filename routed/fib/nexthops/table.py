@@ -722,7 +722,7 @@ class NexthopTable:
                 nexthop_id,
                 resolve(self._forms, nexthop_id),
                 self._active(nexthop_id),
-                outcome.words if outcome else "",
+                outcome.text if outcome else "",
             )
 
 

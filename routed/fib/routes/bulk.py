@@ -143,10 +143,12 @@ class DumpDecoder:
     def __init__(
         self, family: Family, sequence: int, receive: Callable[[SeenRoute, Sequence[int]], None]
     ) -> None:
-        """Args:
-        family: the family of the dump.
-        sequence: that of the request; messages with another are the rest of an older dump.
-        receive: called with routes that share all but the prefix (`Prefix.as_int` of each).
+        """Begin with the first page of a dump.
+
+        Args:
+            family: the family of the dump.
+            sequence: that of the request; messages with another are the rest of an older dump.
+            receive: called with routes that share all but the prefix (`Prefix.as_int` of each).
         """
         self.is_interrupted = False
         """Whether the table changed during the dump (NLM_F_DUMP_INTR), which is thus not usable."""

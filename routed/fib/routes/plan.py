@@ -71,10 +71,10 @@ class KernelRefusal(NamedTuple):
     """The kernel's message (extended acknowledgement), or empty."""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Describe the refusal for people."""
-        words = os.strerror(self.errno)
-        return f"{self.detail} ({words})" if self.detail else words
+        reason = os.strerror(self.errno)
+        return f"{self.detail} ({reason})" if self.detail else reason
 
 
 Refusals = dict[int, KernelRefusal]

@@ -41,12 +41,14 @@ class PreferredForeignRoutes:
     """The foreign routes of one table and family that are better than ours would be."""
 
     def __init__(self, is_desired: Callable[[int], bool]) -> None:
-        """Args:
-        is_desired: returns whether there is a desired route for a prefix.
+        """Begin without routes.
+
+        Args:
+            is_desired: returns whether there is a desired route for a prefix.
         """
         self.news: list[PreferredForeignRoute] = []
         """Entries to log: one for each route of ours that becomes shadowed."""
-        self._is_wanted = is_desired
+        self._is_desired = is_desired
         self._routes: dict[int, dict[int, int]] = {}
         """The protocol, by prefix and priority."""
         self._equals: dict[int, PreferredForeignRoute] = {}
@@ -126,7 +128,7 @@ class PreferredForeignRoutes:
         routes = self._routes.get(key)
         equal = self._equals.get(key)
         before = self._current.get(key)
-        if not (routes or equal) or not self._is_wanted(key):
+        if not (routes or equal) or not self._is_desired(key):
             if self._current.pop(key, None) is not None:
                 self._unsent[key] = None
             return

@@ -577,9 +577,9 @@ class FibTable:
                 # An immediate retry would fail again; the next dump finds the route again.
                 self.tracker.removed([key])
                 self._retired.discard(key)
-                self.news[key] = f"cannot be removed: {outcome.words}"
+                self.news[key] = f"cannot be removed: {outcome.text}"
             case _:
-                self._refuse(key, outcome.words, now)
+                self._refuse(key, outcome.text, now)
         return True
 
     def _is_behind(self, key: int) -> None:

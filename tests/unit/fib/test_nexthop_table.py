@@ -289,7 +289,7 @@ def test_what_the_kernel_refuses_waits_ever_longer_and_says_why(bench: Bench) ->
     nexthop_id = bench.set_desired(A)
     failure = bench.nexthop_table.failure_of(nexthop_id)
     assert failure is not None
-    assert failure.words == "Nexthop device is not up (Network is down)"
+    assert failure.text == "Nexthop device is not up (Network is down)"
     assert [len(bench.work(now)) for now in (0.4, 0.5, 1.4, 1.5, 3.4, 3.5)] == [0, 1, 0, 1, 0, 1]
     bench.kernel.down_links.clear()
     bench.nexthop_table.links_changed()

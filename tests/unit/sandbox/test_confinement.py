@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from routed.sandbox.capabilities import Capability, names_of
-from routed.sandbox.confine import Confinement, _be_as_mortal_as_others, parent_needs
+from routed.sandbox.confine import Confinement, _reset_oom_score, parent_needs
 from routed.sandbox.landlock import ruleset_of
 
 
@@ -76,8 +76,8 @@ def test_the_parents_shield_against_the_oom_killer_is_not_the_engines(
     score = tmp_path / "oom_score_adj"
     score.write_text(inherited, encoding="ascii")
     monkeypatch.setattr("routed.sandbox.confine._OOM_SCORE", str(score))
-    _be_as_mortal_as_others()
+    _reset_oom_score()
     # A file keeps what is behind the write; the kernel takes the write as it is.
     assert score.read_text(encoding="ascii").startswith(own)
     monkeypatch.setattr("routed.sandbox.confine._OOM_SCORE", str(tmp_path / "nothing"))
-    _be_as_mortal_as_others()
+    _reset_oom_score()
