@@ -1,7 +1,7 @@
 """Runs routed or routectl and reports which source files run: `traced.py FIFO PROGRAM ARGUMENTS`.
 
 PROGRAM is `routed` (whose engine is traced as well) or `routectl`. Each call of a function and each
-return is one line on the FIFO, at most twenty a second for each file:
+return is one line on the FIFO, at most twenty a second for each file, and for `ENCODER`:
 
     MONOTONIC_S PROCESS r|d FILE FUNCTION
 
@@ -26,10 +26,13 @@ from ipaddress import IPv4Address
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["ROUTES"]
+__all__ = ["ENCODER", "ROUTES"]
 
 ROUTES = ("65.66.67.0/24", "65.66.68.0/24")
 """Prefixes whose bytes rarely occur by chance."""
+
+ENCODER = "encode_batch"
+"""The function that encodes the netlink messages of routes, where a trip to the kernel ends."""
 
 _ENGINE = "engine"
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -113,7 +116,8 @@ class _Tracer:
             sys.setprofile(self._profile)
 
     def _report(self, code: types.CodeType, *, has_route: bool) -> None:
-        key = code.co_filename, has_route
+        name = ENCODER if code.co_name == ENCODER else code.co_filename
+        key = name, has_route
         now = time.monotonic()
         if now - self._written.get(key, 0.0) < _INTERVAL_S:
             return

@@ -178,13 +178,13 @@ def _choose_start(config: Config, text: str, path: str) -> StartedBy:
     """Choose the configuration to start with: that of the file, unless it was reverted or never
     confirmed; then the last confirmed one."""
     from routed.config.load import ConfigError, load_text
-    from routed.parent.config_history import LastGood
+    from routed.parent.config_history import ConfigHistory
     from routed.parent.main import StartedBy
 
     def complain(problem: str) -> None:
         write_message(f"routed: {problem}\n")  # the log has it as well, once there is one
 
-    last_good = LastGood(config.pid_file, complain)
+    last_good = ConfigHistory(config.pid_file, complain)
     instead = last_good.instead_of(text)
     if instead is None:
         if text == last_good.refused:

@@ -24,7 +24,7 @@ import topology
 from fault_tools import ROUTER, reload_statics, start_other
 from fault_tools import run as run_on_router
 from testbed import Lab
-from traced import ROUTES
+from traced import ENCODER, ROUTES
 from waiting import wait_until
 
 __all__ = ["TOPOLOGY", "plan", "run", "trips_in"]
@@ -34,8 +34,6 @@ TOPOLOGY = "line3"
 _DEADLINE_S = 60.0
 _ALL_STATIC = "- {source: static}"
 _STATIC, _LEARNED = ROUTES
-_ENCODER = "bulk.py"
-"""The file that encodes the netlink messages of routes."""
 
 
 class _Trace:
@@ -65,7 +63,7 @@ class _Trace:
             began_s: when the trip began; time.monotonic().
             ended_s: when it had ended.
             kinds: the lines that count: `d` with the route, `r` without it.
-            last: name of the file that ends the trip earlier, if any.
+            last: name of the function that ends the trip earlier, if any.
         """
         found: dict[str, str] = {}
         with self._lock:
@@ -73,7 +71,7 @@ class _Trace:
         for moment, process, kind, path, function in lines:
             if kind in kinds and began_s <= float(moment) <= ended_s and not _is_left_out(path):
                 found.setdefault(path, f"{process:9} {function}")
-                if Path(path).name == last:
+                if function == last:
                     break
         return found
 
@@ -150,8 +148,8 @@ def _trips(lab: Lab, trace: _Trace, fifo: str) -> dict[str, dict[str, str]]:
     socket = router_config.socket_path(ROUTER)
     show = [sys.executable, program, fifo, "routectl", "-s", socket, "show", "routes"]
     trip("a reload that changes nothing", lambda: lab.routectl(ROUTER, "reload"), kinds="dr")
-    trip("a static route, to the kernel", lambda: announce(ROUTER, _STATIC), last=_ENCODER)
-    trip("a learned route, to the kernel", lambda: announce("A", _LEARNED), last=_ENCODER)
+    trip("a static route, to the kernel", lambda: announce(ROUTER, _STATIC), last=ENCODER)
+    trip("a learned route, to the kernel", lambda: announce("A", _LEARNED), last=ENCODER)
     wait_for(_LEARNED, "B")
     trip("`show routes`", lambda: run_on_router(lab, show))
     return trips

@@ -129,14 +129,14 @@ class ObjectSync:
             self._read_again()
         self.nexthop_table.links_changed()
 
-    def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> int:
+    def begin_verification(self, hops: Iterable[tuple[Address | None, int]], now: float) -> int:
         """Remove next hops that are likely dead from every group that has other members: from a
         first batch of groups at once, from the others as `work` processes them.
 
         Returns:
             The number of groups that were written.
         """
-        if not self.nexthop_table.suspect(hops, now) or not self.is_trusted:
+        if not self.nexthop_table.begin_verification(hops, now) or not self.is_trusted:
             return 0
         writes = self.nexthop_table.plan_regroup(now, BATCH_OPERATIONS)
         if writes:

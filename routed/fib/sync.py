@@ -170,12 +170,12 @@ class FibSync:
         self._updates.append(_InSync())
         self._wake.set()
 
-    def suspect(self, hops: Iterable[tuple[Address | None, int]]) -> None:
+    def begin_verification(self, hops: Iterable[tuple[Address | None, int]]) -> None:
         """Remove next hops (gateway, ifindex) that are likely dead from every group that has other
         members, before all other work. `next_hops_evaluated` ends that."""
         if self.objects is None:
             return
-        groups = self.objects.suspect(hops, trio.current_time())
+        groups = self.objects.begin_verification(hops, trio.current_time())
         if groups:
             self._log.emit("nexthop-suspected", groups=groups)
         self._wake.set()  # more groups may be left to write

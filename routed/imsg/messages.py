@@ -61,7 +61,7 @@ __all__ = [
     "LOG_FIELD_BYTES_MAX",
     "LOG_LINES_KEPT",
     "LOG_TEXT_BYTES_MAX",
-    "NEXT_HOPS_SUSPECTED_MAX",
+    "NEXT_HOPS_TO_VERIFY_MAX",
     "PROBLEM_BYTES_MAX",
     "REFUSED_CALLS_MAX",
     "ConfApplied",
@@ -262,7 +262,8 @@ class LinkRemoved:
 
 FORMER_NEXT_HOPS_MAX = 1000
 """Most next hops in one message; a router has about as many as it has neighbors."""
-NEXT_HOPS_SUSPECTED_MAX = 1000
+NEXT_HOPS_TO_VERIFY_MAX = 1000
+"""Most next hops in one message; the RIB alone takes care of any others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +379,7 @@ class NextHopsToVerify:
     Sent before the RIB has selected new best paths; `NextHopsVerified` follows.
     """
 
-    legs: Annotated[tuple[tuple[Address, int], ...], Items(NEXT_HOPS_SUSPECTED_MAX)]
+    next_hops: Annotated[tuple[tuple[Address, int], ...], Items(NEXT_HOPS_TO_VERIFY_MAX)]
     """(gateway, ifindex) of each."""
 
 

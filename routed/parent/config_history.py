@@ -27,10 +27,10 @@ from routed.config.load import ConfigError, load_text
 from routed.config.state_names import PREVIOUS, REFUSED, RUNNING, state_path
 from routed.parent.state_file import StateFileError, read_state, remove_state, write_state
 
-__all__ = ["LastGood"]
+__all__ = ["ConfigHistory"]
 
 
-class LastGood:
+class ConfigHistory:
     """The owner of the three files and of their texts."""
 
     def __init__(self, pid_file: str, complain: Callable[[str], None]) -> None:

@@ -37,10 +37,10 @@ from routed.parent.config_reader import ConfigReader
 from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
-from routed.parent.kernel import KernelSide
+from routed.parent.kernel import KernelSyncs
 from routed.parent.kernel_settings import KernelSettings
 from routed.parent.listeners import Listener, ListenerError
-from routed.parent.nup_sockets import NeighborSockets
+from routed.parent.nup_sockets import NupSockets
 from routed.parent.startup import Opened
 
 __all__ = [
@@ -103,8 +103,8 @@ class ConfigSwitch:
         reader: ConfigReader,
         opened: Opened,
         supervisor: Supervisor,
-        kernel: KernelSide,
-        nup_sockets: NeighborSockets,
+        kernel: KernelSyncs,
+        nup_sockets: NupSockets,
     ) -> None:
         """Create the switch with the configuration that the daemon has started with.
 

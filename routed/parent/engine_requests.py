@@ -1,7 +1,7 @@
 """The requests of the engine: one table that names the handler of each message class.
 
     notices    desired routes, next hops to verify    --> RouteAdmission
-    requests   nexthop objects, FIB commands          --> KernelSide    --answer--.
+    requests   nexthop objects, FIB commands          --> KernelSyncs    --answer--.
                reloads                                --> Transactions  --answer--+--> EngineAnswers
                log level                              --> DaemonLog     --answer--'
 
@@ -31,7 +31,7 @@ from routed.imsg.messages import (
 from routed.model.command import FibCommand
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.engine_process.session import EngineHandlers
-from routed.parent.kernel import KernelSide
+from routed.parent.kernel import KernelSyncs
 from routed.parent.log_output import DaemonLog
 from routed.parent.reload import Transactions
 from routed.parent.reload_queue import ReloadRequest
@@ -44,7 +44,7 @@ class EngineRequests:
 
     def __init__(
         self,
-        kernel: KernelSide,
+        kernel: KernelSyncs,
         transactions: Transactions,
         log: DaemonLog,
         answers: EngineAnswers,

@@ -1,6 +1,6 @@
 """The kernel side of the parent: the netlink sockets, and the loops that synchronise the kernel.
 
-    EventSocket --> KernelMonitor --links--> KernelSide (engine, NUP sockets)
+    EventSocket --> KernelMonitor --links--> KernelSyncs (engine, NUP sockets)
                          |---routes--> FibSync   (our routes: desired against kernel)
                          |---routes--> ImportSync (others' routes, as candidates)
                          '---rules---> RuleSync  (policy rules)
@@ -53,10 +53,10 @@ from routed.model.route import NEXT_HOPS_MAX
 from routed.netlink.socket import DumpInterrupted, EventSocket
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.kernel_settings import KernelSettings
-from routed.parent.nup_sockets import NeighborSockets
+from routed.parent.nup_sockets import NupSockets
 from routed.parent.route_admission import RouteAdmission
 
-__all__ = ["KernelSide", "KernelSockets"]
+__all__ = ["KernelSockets", "KernelSyncs"]
 
 
 NEXTHOPS_REPORTED_MAX = 100
@@ -110,7 +110,7 @@ class KernelSockets:
             )
 
 
-class KernelSide:
+class KernelSyncs:
     """The owner of the syncs on the netlink sockets, which reports their results to the engine."""
 
     def __init__(
@@ -118,7 +118,7 @@ class KernelSide:
         settings: KernelSettings,
         sockets: KernelSockets,
         links: LinkTable,
-        nup_sockets: NeighborSockets,
+        nup_sockets: NupSockets,
         supervisor: Supervisor,
         log: Logger,
     ) -> None:
@@ -364,7 +364,7 @@ class KernelSide:
         )
         may_have_lost_routes = (was_up and not is_up) or lost_address
         if is_up and before is not None and after is not None:
-            self.sync.suspect(self._cut_off(before, after))
+            self.sync.begin_verification(self._cut_off(before, after))
         if before is not None:
             self.sync.addresses_left(_own(before) - (_own(after) if after else frozenset()))
         self.sync.links_changed(may_have_lost_routes=may_have_lost_routes)

@@ -2,9 +2,9 @@
 
                     routes.yaml, signals
                              |
-     kernel <--> KernelSide  |  Transactions --> ConfigSwitch --configuration--> engine
+     kernel <--> KernelSyncs  |  Transactions --> ConfigSwitch --configuration--> engine
                    ^    |    |       ^              |   |
-                   |    |    Parent  |              |   '--> KernelSide, NeighborSockets, DaemonLog
+                   |    |    Parent  |              |   '--> KernelSyncs, NupSockets, DaemonLog
                    |    '--state of links, routes---|-----------------------> engine
     desired routes |                 | reloads
                    '--- EngineRequests <--------------------------------------- engine
@@ -57,7 +57,7 @@ from routed.imsg.messages import Diagnose, JournalReady, LinksComplete, LogLevel
 from routed.log.logger import Logger
 from routed.netlink.socket import NetlinkError
 from routed.parent import signals
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import ConfigSwitch, InForce
 from routed.parent.daemonize import ReadyPipe
@@ -67,9 +67,9 @@ from routed.parent.engine_process.session import EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import EngineContext, Supervisor
 from routed.parent.engine_requests import EngineRequests
 from routed.parent.former_tables import sweep_former_tables
-from routed.parent.kernel import KernelSide, KernelSockets
+from routed.parent.kernel import KernelSockets, KernelSyncs
 from routed.parent.kernel_settings import KernelSettings
-from routed.parent.nup_sockets import NeighborSockets
+from routed.parent.nup_sockets import NupSockets
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import Transactions
 from routed.parent.reload_phases import ReloadPhase
@@ -214,9 +214,9 @@ class Parent:
         self._journals = Journals(log)
         self._supervisor = Supervisor(log)
         links = LinkTable(config.fib.table_id, config.fib.protocol)
-        self._nup_sockets = NeighborSockets(config.interfaces, links, self._supervisor, log)
+        self._nup_sockets = NupSockets(config.interfaces, links, self._supervisor, log)
         settings = KernelSettings.of(config.fib, config.rules, config.learn)
-        self._kernel = KernelSide(
+        self._kernel = KernelSyncs(
             settings, sockets, links, self._nup_sockets, self._supervisor, log
         )
         self._kernel.admission.follow(config.martians)
@@ -229,7 +229,7 @@ class Parent:
             self._kernel,
             self._nup_sockets,
         )
-        history = LastGood(
+        history = ConfigHistory(
             config.pid_file, lambda problem: log.emit("state-file-problem", problem=problem)
         )
         self._former_texts = history.texts

@@ -31,7 +31,7 @@ from routed.model.prefix import Family
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.nup_socket_options import is_reusable, open_neighbor_socket
 
-__all__ = ["SOCKET_RETRY_S", "NeighborSockets", "neighbor_family"]
+__all__ = ["SOCKET_RETRY_S", "NupSockets", "neighbor_family"]
 
 SOCKET_RETRY_S = 0.25
 """The pause before a socket that could not be opened is tried again."""
@@ -47,7 +47,7 @@ class _Kept:
     """Whether the present engine has a copy, and the link has not been unusable since."""
 
 
-class NeighborSockets:
+class NupSockets:
     """The owner of the NUP sockets, which retries those that could not be opened."""
 
     def __init__(

@@ -23,7 +23,7 @@ Invariants:
     An answer of success means that the new configuration is in force, an error that the old one is.
     A configuration is recorded on disk as refused before the switch to it begins, until it is
     confirmed: whenever the parent ends, the next start uses the confirmed configuration.
-    `LastGood.running` is always a confirmed configuration (a plain reload confirms implicitly).
+    `ConfigHistory.running` is always a confirmed configuration; a plain reload confirms implicitly.
     State that could not be written to disk is named in the answer, and the write is retried.
     SIGHUP never loads a text that is refused; an edited file or `routectl reload` does.
 """
@@ -43,7 +43,7 @@ from routed.config.plan import plan
 from routed.config.schema import Config
 from routed.imsg.messages import ConfigState, ReloadFinished
 from routed.model.command import ReloadAction
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import SECRETS_CHANGED, ConfigSwitch, InForce, SwitchError
 from routed.parent.engine_answers import EngineAnswers
@@ -85,7 +85,7 @@ class Transactions:
     def __init__(
         self,
         switch: ConfigSwitch,
-        history: LastGood,
+        history: ConfigHistory,
         reader: ConfigReader,
         log: DaemonLog,
         answers: EngineAnswers,
@@ -109,7 +109,7 @@ class Transactions:
         self._reporter = reporter
         self._reader = reader
         self._path = reader.path
-        self._last_good = history
+        self._history = history
         self._unconfirmed: _Unconfirmed | None = None
         self._must_return = False
         self._returned_at = float("-inf")
@@ -132,11 +132,11 @@ class Transactions:
             is_instead: whether it is the last good one, because the file's text is refused.
         """
         if is_instead:
-            self._log.emit("config-refused", path=self._path, instead=self._last_good.running_path)
-        elif text == self._last_good.refused:
-            missing = self._last_good.running_path
+            self._log.emit("config-refused", path=self._path, instead=self._history.running_path)
+        elif text == self._history.refused:
+            missing = self._history.running_path
             self._log.emit("config-refused-in-force", path=self._path, missing=missing)
-        self._last_good.put_in_force(text)
+        self._history.put_in_force(text)
         self._is_file_in_force = not is_instead
         self._has_started.set()
 
@@ -330,7 +330,7 @@ class Transactions:
         """
         started = trio.current_time()
         new, text = await self._reader.load()
-        if request.is_signal and text == self._last_good.refused:
+        if request.is_signal and text == self._history.refused:
             raise SwitchError([self._is_refused()])
         former = self._switch.in_force
         delta = await self._compare(former.config, new)
@@ -338,7 +338,7 @@ class Transactions:
             self._elsewhere = text
         if request.confirm_s is not None and "pid_file" in delta.needs_restart:
             raise SwitchError(["pid_file: a rollback depends on it; change it without `confirm`"])
-        refused = None if text == self._last_good.running else text
+        refused = None if text == self._history.running else text
         async with self._refused_meanwhile(refused, is_required=request.confirm_s is not None):
             lines = await self._switch_to(new, delta, started)
         self._set_file_in_force(is_in_force=True)
@@ -360,10 +360,10 @@ class Transactions:
         Raises:
             SwitchError: the record is required and cannot be written.
         """
-        before = self._last_good.refused
+        before = self._history.refused
         if text is not None and not await self._refuse_text(text) and is_required:
             await self._refuse_text(before)
-            raise SwitchError([f"{self._last_good.directory} cannot be written: no rollback"])
+            raise SwitchError([f"{self._history.directory} cannot be written: no rollback"])
         try:
             yield
         except SwitchError as error:
@@ -375,25 +375,25 @@ class Transactions:
 
     async def _refuse_text(self, text: str | None) -> bool:
         """Record that no start may use a text. Returns whether the record is on disk."""
-        self._last_good.refuse(text)
+        self._history.refuse(text)
         return await self._write_state()
 
     async def _write_state(self) -> bool:
         """Write the state files that the next start reads. Returns whether they were written."""
         try:
-            await self._reader.write(self._last_good.keep)
+            await self._reader.write(self._history.keep)
         except trio.TooSlowError:
-            problem = f"{self._last_good.directory}: the file system does not answer"
+            problem = f"{self._history.directory}: the file system does not answer"
             self._log.emit("state-file-problem", problem=problem)
-        self._last_good.report_problems()
-        return self._last_good.is_kept
+        self._history.report_problems()
+        return self._history.is_kept
 
     async def _write_state_loop(self) -> None:
         """Retry the write of state files that could not be written."""
         while True:
             await trio.sleep(KEEP_RETRY_S)
-            if not self._last_good.is_kept and await self._write_state():
-                self._log.emit("state-files-written", directory=self._last_good.directory)
+            if not self._history.is_kept and await self._write_state():
+                self._log.emit("state-files-written", directory=self._history.directory)
 
     def _await_confirmation(
         self,
@@ -429,13 +429,13 @@ class Transactions:
     async def _keep(self, event: Event, text: str) -> None:
         """Record that the configuration in force is confirmed."""
         self._step(event)
-        self._last_good.put_in_force(text)
+        self._history.put_in_force(text)
         await self._write_state()
 
     async def _confirm(self, request: ReloadRequest) -> ReloadFinished:
         assert self._unconfirmed is not None  # by the table of transitions
         text, self._unconfirmed = self._unconfirmed.text, None
-        self._last_good.put_in_force(text)
+        self._history.put_in_force(text)
         await self._write_state()
         self._log.emit("reload-confirmed", asked_by=request.asked_by)
         return ReloadFinished(True, ("confirmed", *self._not_kept()))
@@ -444,15 +444,15 @@ class Transactions:
 
     async def _roll_back_to_previous(self, asked_by: str) -> ReloadFinished:
         """Switch to the configuration before the confirmed one, by its text, like a reload."""
-        text = self._last_good.previous
+        text = self._history.previous
         if text is None:
             return self._give_up(["there is no earlier configuration"])
         started = trio.current_time()
         with self._announced():
             try:
-                new = await self._reader.decode(text, self._last_good.previous_path)
+                new = await self._reader.decode(text, self._history.previous_path)
                 delta = await self._compare(self._switch.in_force.config, new)
-                async with self._refused_meanwhile(self._last_good.running, is_required=False):
+                async with self._refused_meanwhile(self._history.running, is_required=False):
                     lines = await self._switch_to(new, delta, started)
             except ConfigError as error:
                 return self._give_up([str(problem) for problem in error.problems])
@@ -485,20 +485,20 @@ class Transactions:
         self._returned_at = trio.current_time()
         self._step(Event.ENGINE_FOLLOWS)
         delta = await self._compare(left, waiting.former.config)
-        if waiting.text == self._last_good.running:  # only secrets had changed
-            self._last_good.put_in_force(waiting.text)
+        if waiting.text == self._history.running:  # only secrets had changed
+            self._history.put_in_force(waiting.text)
             await self._write_state()
         self._log_done(list(delta.changes), started)
         self._log.emit("rolled-back", why=why)
         lines = list(delta.changes) or ["nothing changed"]
-        still = await self._still_says(self._last_good.running)
+        still = await self._still_says(self._history.running)
         return ReloadFinished(True, (*lines, *problems, *self._not_kept(), *still))
 
     # --- answers
 
     def _not_kept(self) -> list[str]:
         """List warnings about changes that are not on disk and are lost with this process."""
-        kept = self._last_good
+        kept = self._history
         if kept.refused is not None and kept.refused == self._elsewhere:
             where = f"only {kept.directory} records that it was reverted"
             return [f"{self._path} names another pid_file: the next start uses it, because {where}"]

@@ -106,7 +106,7 @@ class RouteAdmission:
 
     def handle_to_verify(self, message: NextHopsToVerify) -> None:
         """Remove next hops that are probably dead from their groups, before the RIB decides."""
-        self._sync.suspect(message.legs)
+        self._sync.begin_verification(message.next_hops)
 
     def handle_verified(self, _message: NextHopsVerified) -> None:
         """Restore the groups once the updates so far have been attempted: the RIB has decided.

@@ -180,7 +180,7 @@ def _suspect(table: Table, daemon: Daemon, stream: _Stream, dying: int) -> float
     via = table.values[dying].next_hops[0].via
     assert via is not None
     began = time.perf_counter()
-    daemon.sync.suspect([(via, table.arena.ifindexes[dying])])
+    daemon.sync.begin_verification([(via, table.arena.ifindexes[dying])])
 
     def first_other() -> float:
         return next((one.at for one in stream.arrivals[-500:] if one.ifindex != old), 0.0)

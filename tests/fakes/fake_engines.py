@@ -26,9 +26,9 @@ from routed.parent.config_switch import ConfigSwitch, InForce
 from routed.parent.engine_process.session import CONFIGURE_TIMEOUT_S, EngineFailed, EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.instance_lock import OtherInstanceError
-from routed.parent.kernel import KernelSide
+from routed.parent.kernel import KernelSyncs
 from routed.parent.kernel_settings import KernelSettings
-from routed.parent.nup_sockets import NeighborSockets
+from routed.parent.nup_sockets import NupSockets
 from routed.parent.startup import Opened
 
 RESTART_S = 0.05
@@ -251,8 +251,8 @@ class FakeParent:
             self.reader,
             cast("Opened", self.opened),
             cast("Supervisor", self),
-            cast("KernelSide", self.kernel),
-            cast("NeighborSockets", self.nup_sockets),
+            cast("KernelSyncs", self.kernel),
+            cast("NupSockets", self.nup_sockets),
         )
 
     @property

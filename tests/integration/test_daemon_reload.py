@@ -324,7 +324,7 @@ def stop_daemon(lab: Lab) -> None:
     wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has stopped")
 
 
-def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_last_good(lab: Lab) -> None:
+def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_history(lab: Lab) -> None:
     lab.write_config("R", base(lab) + statics(5))
     assert lab.run("R", ["routectl", "reload", "--confirm", "1h"]).returncode == 0
     wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "the new routes are in")

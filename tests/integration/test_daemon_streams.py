@@ -106,7 +106,7 @@ def test_a_log_that_nobody_reads_stops_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("-f",)], ids=["background", "foreground"])
-def test_a_start_by_the_last_good_configuration_waits_for_no_reader(
+def test_a_start_by_the_history_configuration_waits_for_no_reader(
     options: tuple[str, ...], lab: Lab
 ) -> None:
     """After a crash within an unconfirmed reload there is something to say, and perhaps no room."""

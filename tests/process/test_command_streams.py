@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipc.standard_streams import write_message
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 
 GOOD = "router_id: 10.255.0.1\nuser: root\npid_file: {directory}/routed.pid\n"
 TIMEOUT_S = 60.0
@@ -89,7 +89,7 @@ def test_a_check_refuses_a_log_that_is_the_pid_file_by_a_link(config: Path) -> N
 
 
 def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None:
-    last_good = LastGood(str(config.parent / "routed.pid"), pytest.fail)
+    last_good = ConfigHistory(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force(config.read_text())
     config.write_text(config.read_text() + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
     last_good.keep()
@@ -116,7 +116,7 @@ def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_writ
 
 
 def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: Path) -> None:
-    last_good = LastGood(str(config.parent / "routed.pid"), pytest.fail)
+    last_good = ConfigHistory(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force("what was confirmed")
     last_good.refuse(config.read_text())
     last_good.keep()

@@ -1,7 +1,7 @@
 """A configuration change while either process is killed, or the engine stopped, at every step.
 
 What a requester was told is in force, in both processes; and a daemon that was killed starts by
-what was confirmed. The real `Transactions`, `ConfigSwitch`, `LastGood` and the command line's
+what was confirmed. The real `Transactions`, `ConfigSwitch`, `ConfigHistory` and the command line's
 choice of what to start by run against a virtual clock, with engines and files that may be the end.
 """
 
@@ -24,7 +24,7 @@ from routed.config.load import load_text
 from routed.config.schema import Config
 from routed.imsg.messages import ReloadFinished
 from routed.model.command import ReloadAction
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.log_output import DaemonLog
 from routed.parent.reload import Transactions
@@ -79,7 +79,7 @@ operations = st.builds(
 )
 
 
-class KillableFiles(LastGood):
+class KillableFiles(ConfigHistory):
     """Each side of each write may be the last thing that the parent does."""
 
     def __init__(self, directory: Path, point: Callable[[], None]) -> None:

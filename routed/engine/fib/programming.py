@@ -23,22 +23,19 @@ from routed.config.schema import FibConfig, KernelRule
 from routed.engine.fib.desired import DesiredFib, DesiredRoute
 from routed.engine.fib.filter import KernelFilter
 from routed.engine.fib.latency import ConvergenceClock
-from routed.imsg.messages import FibUpdate, NextHopsToVerify
+from routed.imsg.messages import NEXT_HOPS_TO_VERIFY_MAX, FibUpdate, NextHopsToVerify
 from routed.log.logger import Logger
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource
 from routed.nup.events import AdjacencyChanged
 from routed.rib.table import BestPath, BestPathChanges
 
-__all__ = ["KERNEL_SOURCES", "NEXT_HOPS_TO_VERIFY_MAX", "FibProgramming", "is_learned"]
+__all__ = ["KERNEL_SOURCES", "FibProgramming", "is_learned"]
 
 KERNEL_SOURCES = frozenset({RouteSource.CONNECTED, RouteSource.KERNEL})
 """Sources of best routes that the kernel has without this daemon."""
 
 _LEARNED = frozenset({RouteSource.NEIGHBOR, RouteSource.REDISTRIBUTED})
-
-NEXT_HOPS_TO_VERIFY_MAX = 1000
-"""Next hops in one message; the RIB alone takes care of any others."""
 
 _SCATTER = 64
 """Stride at which neighboring prefixes are sent."""

@@ -349,7 +349,7 @@ class NexthopTable:
 
     # --- next hops that die
 
-    def suspect(self, hops: Iterable[tuple[Address | None, int]], now: float) -> bool:
+    def begin_verification(self, hops: Iterable[tuple[Address | None, int]], now: float) -> bool:
         """Remove next hops from every group that has other members, until `lift`.
 
         Args:

@@ -25,7 +25,7 @@ from routed.nup.link.damping import Damping
 from routed.nup.link.settings import LinkSettings
 from routed.nup.network import NeighborNetwork
 from routed.parent.engine_process.supervisor import Supervisor
-from routed.parent.nup_sockets import NeighborSockets, neighbor_family
+from routed.parent.nup_sockets import NupSockets, neighbor_family
 from tests.unit.fib.test_sync import ListSink
 
 PATTERNS = 'interfaces: {"eth*": {cost: 7}, wg0: {cost: 50, neighbors: ["fe80::2"]}}'
@@ -191,7 +191,7 @@ async def test_the_parent_opens_no_socket_on_a_port_and_says_so_once() -> None:
     assert neighbor_family(link("eth0"), interface_for(config.interfaces, "eth0")) is Family.IPV6
     sink = ListSink()
     log = Logger(sink, "parent")
-    sockets = NeighborSockets(config.interfaces, LinkTable(), Supervisor(log), log)
+    sockets = NupSockets(config.interfaces, LinkTable(), Supervisor(log), log)
     for state in (port, port, link("eth0"), port, dataclasses.replace(port, ifname="other0")):
         sockets.reconcile(state)
     assert [record.fields for record in sink.events("nup-not-on-port")] == [{"link": "eth0"}] * 2

@@ -128,7 +128,7 @@ async def test_a_suspected_next_hop_goes_by_one_message_and_no_route_is_written(
         bench.sync.update(update(1, desired))
         await bench.quiet()
         routes, objects = len(bench.kernel.writes), len(bench.kernel.object_writes)
-        bench.sync.suspect([(A.via, A.ifindex)])
+        bench.sync.begin_verification([(A.via, A.ifindex)])
         assert set(map(frozenset, bench.through().values())) == {frozenset({B})}, "at once"
         assert len(bench.kernel.object_writes) == objects + 1
         await bench.quiet()
@@ -141,7 +141,7 @@ async def test_groups_are_whole_again_once_the_wishes_that_followed_were_tried(
     async with bench.running():
         bench.sync.update(update(1, {"10.1.0.0/16": value(A, B), "10.2.0.0/16": value(A, B)}))
         await bench.quiet()
-        bench.sync.suspect([(A.via, A.ifindex)])
+        bench.sync.begin_verification([(A.via, A.ifindex)])
         bench.sync.update(update(2, {"10.1.0.0/16": value(B)}))
         bench.sync.next_hops_evaluated()
         await bench.quiet()

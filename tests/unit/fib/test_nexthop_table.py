@@ -127,7 +127,7 @@ def test_a_suspected_next_hop_leaves_every_group_that_has_others(bench: Bench) -
         bench.set_desired(A, B), bench.set_desired(A, B, C), bench.set_desired(A),
         bench.set_desired(B, C),
     )  # fmt: skip
-    assert bench.nexthop_table.suspect([(A.via, A.ifindex)], 0.0)
+    assert bench.nexthop_table.begin_verification([(A.via, A.ifindex)], 0.0)
     writes = bench.work()
     assert {write.id for write in writes} == {both, three}
     assert {write.kind for write in writes} == {NextHopKind.REPLACE}
@@ -151,10 +151,10 @@ def test_naming_a_next_hop_a_thousand_times_costs_as_much_as_once(
 
     monkeypatch.setattr(bench.nexthop_table, "_evaluate", counting)
     hop = (A.via, A.ifindex)
-    assert bench.nexthop_table.suspect([hop] * 1000, 0.0)
+    assert bench.nexthop_table.begin_verification([hop] * 1000, 0.0)
     assert sorted(compared) == groups
     compared.clear()
-    bench.nexthop_table.suspect([hop] * 1000, 0.0)
+    bench.nexthop_table.begin_verification([hop] * 1000, 0.0)
     assert compared == [], "it is suspected already"
     assert bench.work()
     assert all(bench.members(group) == {B} for group in groups)
@@ -168,12 +168,12 @@ def test_what_was_lifted_a_moment_ago_is_not_suspected_again(bench: Bench) -> No
     group = bench.set_desired(A, B)
     hop = (A.via, A.ifindex)
     for now in (0.0, 0.5, 0.9):
-        assert bench.nexthop_table.suspect([hop], now) is (now == 0.0)
+        assert bench.nexthop_table.begin_verification([hop], now) is (now == 0.0)
         bench.work()
         assert bench.members(group) == ({B} if now == 0.0 else {A, B})
         bench.nexthop_table.lift(bench.nexthop_table.suspicions, 0.0)
         bench.work()
-    assert bench.nexthop_table.suspect([hop], SUSPECT_PAUSE_S)
+    assert bench.nexthop_table.begin_verification([hop], SUSPECT_PAUSE_S)
 
 
 def test_large_groups_are_written_few_at_a_time(bench: Bench) -> None:
@@ -184,7 +184,7 @@ def test_large_groups_are_written_few_at_a_time(bench: Bench) -> None:
     ]
     assert all(groups)
     bench.work()
-    bench.nexthop_table.suspect([(A.via, A.ifindex)], 0.0)
+    bench.nexthop_table.begin_verification([(A.via, A.ifindex)], 0.0)
     left = set(groups)
     while left:
         bench.nexthop_table.compare()
@@ -211,7 +211,7 @@ def test_a_message_about_a_next_hop_of_all_groups_costs_a_batch_of_them() -> Non
         bench = Bench()
         groups_with_a(bench, count)
         table, hop = bench.nexthop_table, (A.via, A.ifindex)
-        suspected = operations(lambda: table.suspect([hop], 0.0))  # noqa: B023 called at once
+        suspected = operations(lambda: table.begin_verification([hop], 0.0))  # noqa: B023 called at once
         bench.work()
         lifted = operations(lambda: table.lift(table.suspicions, 0.0))  # noqa: B023 the same
         assert table.retry_at() == -math.inf, "the others are compared in turns of their own"
@@ -242,7 +242,7 @@ def test_members_of_all_groups_together_have_a_limit(
 
 def test_what_no_object_stands_for_any_more_is_suspected_no_longer(bench: Bench) -> None:
     bench.set_desired(A, B)
-    bench.nexthop_table.suspect([(A.via, A.ifindex)], 0.0)
+    bench.nexthop_table.begin_verification([(A.via, A.ifindex)], 0.0)
     bench.work()
     bench.nexthop_table.record(
         writes := bench.nexthop_table.plan_sweep(set()), [DONE] * len(writes), 0.0
@@ -252,9 +252,9 @@ def test_what_no_object_stands_for_any_more_is_suspected_no_longer(bench: Bench)
 
 def test_a_lift_ends_what_was_suspected_before_it_and_nothing_later(bench: Bench) -> None:
     group = bench.set_desired(A, B, C)
-    bench.nexthop_table.suspect([(A.via, A.ifindex)], 0.0)
+    bench.nexthop_table.begin_verification([(A.via, A.ifindex)], 0.0)
     until_here = bench.nexthop_table.suspicions
-    bench.nexthop_table.suspect([(B.via, B.ifindex)], 0.0)
+    bench.nexthop_table.begin_verification([(B.via, B.ifindex)], 0.0)
     bench.nexthop_table.lift(until_here, LONG_AGO)
     bench.work()
     assert bench.members(group) == {A, C}
@@ -265,7 +265,7 @@ def test_a_lift_ends_what_was_suspected_before_it_and_nothing_later(bench: Bench
 
 def test_a_group_never_becomes_empty(bench: Bench) -> None:
     group = bench.set_desired(A, B)
-    bench.nexthop_table.suspect([(A.via, A.ifindex), (B.via, B.ifindex)], 0.0)
+    bench.nexthop_table.begin_verification([(A.via, A.ifindex), (B.via, B.ifindex)], 0.0)
     bench.work()
     assert bench.members(group) == {A, B}
 
@@ -430,7 +430,7 @@ def test_the_kernel_has_what_is_wanted_whatever_happens() -> None:
                     bench.nexthop_table.links_changed()
                 case 3:
                     hop = rng.choice(hops)
-                    bench.nexthop_table.suspect([(hop.via, hop.ifindex)], 0.0)
+                    bench.nexthop_table.begin_verification([(hop.via, hop.ifindex)], 0.0)
                 case 4:
                     bench.nexthop_table.lift(bench.nexthop_table.suspicions, LONG_AGO)
                 case 5:

@@ -20,7 +20,7 @@ from routed.model.link import Interface, InterfaceAddress
 from routed.model.nup_addresses import NUP_PORT
 from routed.model.prefix import Address
 from routed.parent.engine_process.supervisor import Supervisor
-from routed.parent.nup_sockets import NeighborSockets
+from routed.parent.nup_sockets import NupSockets
 from tests.unit.nup.test_neighbor_socket import IPV6, LEFT, in_namespace, pytestmark
 
 __all__ = ["pytestmark"]
@@ -82,7 +82,7 @@ def test_the_port_stays_ours_while_an_engine_restarts_or_a_link_is_down(tmp_path
         link = Interface(index, LEFT, True, True, 1500, False, True, addresses)
         down = Interface(index, LEFT, False, False, 1500, False, True, ())
         engines = SimpleNamespace(running=None)
-        sockets = NeighborSockets(
+        sockets = NupSockets(
             config.interfaces,
             LinkTable(),
             cast("Supervisor", engines),

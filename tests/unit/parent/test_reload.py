@@ -21,7 +21,7 @@ from routed.imsg.messages import ReloadFinished
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.command import ReloadAction
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 from routed.parent.config_switch import ConfigSwitch, InForce, SwitchError
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.log_output import DaemonLog
@@ -97,8 +97,8 @@ class Switch:
         return [LinkPlan("eth0", *entries, has_socket=True)]
 
 
-def last_good_of(directory: Path, complain: Callable[[str], None] = print) -> LastGood:
-    return LastGood(str(directory / "routed.pid"), complain)
+def last_good_of(directory: Path, complain: Callable[[str], None] = print) -> ConfigHistory:
+    return ConfigHistory(str(directory / "routed.pid"), complain)
 
 
 class Scene:
@@ -309,7 +309,7 @@ async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: P
     assert not (tmp_path / "routed.pid.refused.yaml").exists()
 
 
-def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
+def test_a_start_by_the_history_one_is_in_the_log(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.transactions.started(text_with(1), is_instead=True)
     assert scene.events == ["config-refused"]
@@ -419,7 +419,7 @@ async def test_a_start_is_kept_before_the_daemon_calls_itself_ready(
                 await scene.transactions.has_kept_start.wait()
 
 
-def put_in_force(last_good: LastGood, *texts: str) -> None:
+def put_in_force(last_good: ConfigHistory, *texts: str) -> None:
     for text in texts:
         last_good.put_in_force(text)
         last_good.keep()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from routed.config.load import load_text
 from routed.config.state_names import PREVIOUS, REFUSED, RUNNING
 from routed.parent import state_file
-from routed.parent.config_history import LastGood
+from routed.parent.config_history import ConfigHistory
 from routed.parent.state_file import StateFileError, read_state, remove_state, write_state
 
 TEXT = """router_id: 10.255.0.1
@@ -73,7 +73,7 @@ def test_a_file_that_does_not_fit_into_memory_costs_that_file_only(path: Path) -
     complaints: list[str] = []
     resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), before[1]))
     try:
-        last_good = LastGood(str(path.parent / "routed.pid"), complaints.append)
+        last_good = ConfigHistory(str(path.parent / "routed.pid"), complaints.append)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert last_good.previous is None
@@ -201,7 +201,7 @@ def test_nothing_is_written_into_a_file_that_is_there(path: Path) -> None:
 
 def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path) -> None:
     complaints: list[str] = []
-    last_good = LastGood(str(tmp_path / "routed.pid"), complaints.append)
+    last_good = ConfigHistory(str(tmp_path / "routed.pid"), complaints.append)
     for text in ("a", "b"):
         last_good.put_in_force(text)
         last_good.keep()
@@ -212,7 +212,7 @@ def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path
         with (tmp_path / f"routed.pid.{name}").open("a") as file:
             file.write("#")
     assert complaints == []
-    after = LastGood(str(tmp_path / "routed.pid"), complaints.append)
+    after = ConfigHistory(str(tmp_path / "routed.pid"), complaints.append)
     assert (after.running, after.previous, after.refused) == (None, None, None)
     assert complaints == [
         f"{tmp_path}/routed.pid.{name} is not used: it has 2 bytes of 1"
@@ -230,14 +230,14 @@ def config_of(pid_file: Path, number: int) -> str:
 def test_daemons_whose_pid_files_share_a_directory_have_files_of_their_own(tmp_path: Path) -> None:
     """A21: one started by the other's configuration, and rolled back to it."""
     pid_files = [tmp_path / name for name in ("a.pid", "b.pid", "b", "b.pid.lock")]
-    daemons = [LastGood(str(pid_file), pytest.fail) for pid_file in pid_files]
+    daemons = [ConfigHistory(str(pid_file), pytest.fail) for pid_file in pid_files]
     for number in range(3):
         for daemon, pid_file in zip(daemons, pid_files, strict=True):
             daemon.put_in_force(config_of(pid_file, number))
             daemon.refuse(config_of(pid_file, 9))
             daemon.keep()
     for pid_file in pid_files:
-        again = LastGood(str(pid_file), pytest.fail)
+        again = ConfigHistory(str(pid_file), pytest.fail)
         assert again.running == config_of(pid_file, 2)
         assert again.previous == config_of(pid_file, 1)
         assert again.instead_of(config_of(pid_file, 9)) == again.running
@@ -259,9 +259,9 @@ def test_files_of_one_daemon_in_the_directory_get_its_name_whenever_it_is_killed
     pid_file = tmp_path / "a.pid"
     running, previous, refused = (config_of(pid_file, number) for number in range(3))
     leave_unnamed(tmp_path, running, previous, refused)
-    other = LastGood(str(tmp_path / "b.pid"), pytest.fail)
+    other = ConfigHistory(str(tmp_path / "b.pid"), pytest.fail)
     assert (other.running, other.previous, other.refused) == (None, None, None), "not its own"
-    first = LastGood(str(pid_file), pytest.fail)
+    first = ConfigHistory(str(pid_file), pytest.fail)
     assert first.instead_of(refused) == running
     left = iter(range(steps))
 
@@ -281,12 +281,12 @@ def test_files_of_one_daemon_in_the_directory_get_its_name_whenever_it_is_killed
         first.put_in_force(running)
         with contextlib.suppress(KilledError):
             first.keep()
-    second = LastGood(str(pid_file), pytest.fail)
+    second = ConfigHistory(str(pid_file), pytest.fail)
     assert second.instead_of(refused) == running
     assert second.previous == previous
     second.put_in_force(refused)
     second.keep()
-    third = LastGood(str(pid_file), pytest.fail)
+    third = ConfigHistory(str(pid_file), pytest.fail)
     assert (third.running, third.previous, third.refused) == (refused, running, None)
     assert third.instead_of(refused) is None
 
@@ -297,12 +297,12 @@ def test_files_of_an_earlier_release_go_when_they_are_written_anew(tmp_path: Pat
     leave_unnamed(tmp_path, running, config_of(tmp_path / "b.pid", 1), refused)
     (tmp_path / "a.pid.running.new").mkdir()  # it cannot be written
     complaints: list[str] = []
-    daemon = LastGood(str(pid_file), complaints.append)
+    daemon = ConfigHistory(str(pid_file), complaints.append)
     assert daemon.previous is None, "another daemon's"
     daemon.put_in_force(running)
     daemon.keep()
     assert daemon.next_start(refused) == running
-    assert LastGood(str(pid_file), pytest.fail).instead_of(refused) == running
+    assert ConfigHistory(str(pid_file), pytest.fail).instead_of(refused) == running
     (tmp_path / "a.pid.running.new").rmdir()
     daemon.keep()
     assert {path.name for path in tmp_path.iterdir()} == {
