@@ -1,17 +1,17 @@
 """python -m routed.replay FILE: replay a recording of `routectl record`, step by step.
 
-Prints each input and what came of it, and names what differs from the recording. To look for a
-fault, read along, or run it in a debugger:
+Prints each input with its outputs, and each difference from the recording. To find a fault, read
+the output, or run the program in a debugger:
 
     routectl record on
     ...                              the fault happens
     routectl record off fault.jsonl
     python -m routed.replay fault.jsonl
 
-`--state` prints the state that the recording begins with instead, one object a line
-(`routed/nup/recording/saved_state.py` has the form).
+`--state` prints only the state at the start of the recording, one object per line (its format is in
+`routed/nup/recording/saved_state.py`).
 
-Exit status: 0 all as it was, 1 something differs, 2 the file is no recording of this release.
+Exit status: 0 no difference, 1 a difference, 2 the file is not a recording of this release.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from routed.nup.recording.text import RECORDING_BYTES_MAX, read_line
 __all__ = ["MEMORY_BYTES_MAX", "main", "read_recording"]
 
 MEMORY_BYTES_MAX = 4 << 30
-"""Of this program: a recording that was made up can have NUP ask for any amount."""
+"""The memory limit of this program: a forged recording can make NUP request any amount."""
 
 
 def read_recording(text: str) -> Replay:
-    """A recording of the daemon: filters in it test prefixes as routes.yaml writes them.
+    """Read a recording of the daemon, whose filters have prefixes in the form of routes.yaml.
 
     Raises:
-        RecordingError: it is none.
+        RecordingError: the text is not a recording of this release.
     """
     return Replay(text, (PrefixMatch,))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m routed.replay", description=__doc__)
-    parser.add_argument("file", type=Path, help="what `routectl record off` has written")
+    parser.add_argument("file", type=Path, help="a file of `routectl record off`")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what differs")
     parser.add_argument("--state", action="store_true", help="print the state at the start")
     options = parser.parse_args(arguments)
@@ -77,7 +77,7 @@ def _read(path: Path) -> str:
 def _print_state(text: str) -> int:
     start = read_line(text.partition("\n")[0], 1).get("start")
     if not isinstance(start, dict):
-        raise RecordingError("line 1: it does not say what the recording starts with")
+        raise RecordingError("line 1: the state at the start is missing")
     entries = read_state(start["state"]) if "state" in start else [start]
     lines = (f"{number}: {json.dumps(entry)}\n" for number, entry in enumerate(entries))
     sys.stdout.writelines(lines)

@@ -277,7 +277,7 @@ class NativeRecordStore:
         self._sets = sets
 
     def write(self, changes: BestPathChanges, ifname_of: Callable[[int], str]) -> array[int]:
-        """As `RecordStore.write`. Cost: 0.1 us a route where many share their selections."""
+        """Do the same as `RecordStore.write`. Cost: 0.1 us per route if many share selections."""
         family, keys, best_paths = changes
         addresses: list[int] = []
 
@@ -294,7 +294,7 @@ class NativeRecordStore:
         return numbers
 
     def drop(self, numbers: array[int]) -> None:
-        """As `RecordStore.drop`."""
+        """Do the same as `RecordStore.drop`."""
         for address, count in self._drop(self._words, self._arena, numbers):
             self._sets.count(address, -count)
 

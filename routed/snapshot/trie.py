@@ -10,10 +10,10 @@ it needs to rebuild a part of the words.
 
 What is inside a block, and how it is built, is in `block.py`.
 
-A prefix that ends inside a directory's own bits touches `fallback` words only. One that is longer
-touches one slot: its block is built anew in free memory and published by one aligned store of the
-slot's word; the old block is reused two epochs later (`arena.py`). So a reader sees the slot before
-or after, never between.
+A prefix that ends inside a directory's own bits changes only `fallback` words. A longer one changes
+one slot: its block is rebuilt in free memory and published by one aligned store of the slot's word;
+the old block is reused two epochs later (`arena.py`). So a reader sees the slot before the change
+or after it, never a mixture.
 
 Invariants:
     Values are 1 to 2**31 - 1; 0 in a word means "nothing", so zero-filled memory is an empty trie.
@@ -280,7 +280,7 @@ class LcTrie:
         return old
 
     def _cover(self, directory: _Directory, addr_bits: int, prefix_len: int) -> tuple[int, int]:
-        """Value and mark of the next shorter prefix inside the directory; (0, 0) for none."""
+        """Find value and mark of the next shorter prefix in the directory; (0, 0) for none."""
         for length in range(prefix_len - 1, directory.depth - 1, -1):
             host_bits = self._width - length
             value = directory.short.get((addr_bits >> host_bits << host_bits) << 8 | length)
@@ -327,7 +327,7 @@ class LcTrie:
         return _Directory(address, depth, depth + bits)
 
     def _rebuild(self, directory: _Directory, slot: int) -> None:
-        """Build a slot's content anew and publish it."""
+        """Rebuild the content of a slot and publish it."""
         content = directory.slots[slot]
         assert isinstance(content, _Slot)  # a batch descends into a directory
         old = directory.blocks.pop(slot, None)
