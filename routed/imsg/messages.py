@@ -260,10 +260,9 @@ class LinkRemoved:
     ifindex: int
 
 
-FORMER_NEXT_HOPS_MAX = 1000
-"""Most next hops in one message; a router has about as many as it has neighbors."""
-NEXT_HOPS_TO_VERIFY_MAX = 1000
-"""Most next hops in one message; the RIB alone takes care of any others."""
+FORMER_NEXT_HOPS_MAX = NEXT_HOPS_TO_VERIFY_MAX = 1000
+"""Most next hops in one message. A router has about as many as it has neighbors, and the RIB alone
+verifies any others."""
 
 
 @dataclass(frozen=True, slots=True)
