@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,
     FibConfig,
@@ -24,8 +25,6 @@ from routed.config.schema import (
     ManagementConfig,
     NextHopObjects,
     RuleConfig,
-    RuleFamily,
-    RuleType,
     StaticConfig,
     StaticType,
     SummaryConfig,
@@ -34,7 +33,6 @@ from routed.config.state_names import is_state_file
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX
-from routed.model.rule import PolicyRule
 
 __all__ = ["Draft", "find_problems"]
 
@@ -134,7 +132,7 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
     for name in draft.empty_key_sets:
         yield f"keys.{name}", "a set of keys needs at least one key"
     yield from _summary_problems(draft.summaries)
-    yield from _rule_problems(draft.rules)
+    yield from rule_problems(draft.rules)
     yield from _martian_problems(draft.allow_martians)
     yield from _file_problems(draft.files, draft.file)
     if draft.fib is not None:
@@ -191,26 +189,6 @@ def _protocol_problems(protocol: int, learn: Numbered[LearnConfig]) -> Iterator[
         if entry.protocol == protocol:
             message = f"{entry.protocol} is the daemon's own protocol (fib.protocol)"
             yield f"learn[{index}].protocol", message
-
-
-def _rule_problems(rules: Numbered[RuleConfig]) -> Iterator[Problem]:
-    seen: dict[PolicyRule, int] = {}
-    for index, rule in rules:
-        path = f"rules[{index}]"
-        prefixes = [prefix for prefix in (rule.source, rule.destination) if prefix is not None]
-        if len({prefix.family for prefix in prefixes}) > 1:
-            yield f"{path}.to", "`from` and `to` are of different families"
-        if prefixes and rule.family is not RuleFamily.BOTH:
-            yield f"{path}.family", "follows from `from` or `to`; leave it out"
-        if rule.type is RuleType.LOOKUP and rule.table is None:
-            yield f"{path}.priority", "needs `table`, or a `type` such as blackhole"
-        if rule.type is not RuleType.LOOKUP and rule.table is not None:
-            yield f"{path}.table", f"a {rule.type.value} rule does not look up a table"
-        for each in rule.rules:
-            if each in seen:
-                yield path, f"is the same as rules[{seen[each]}]"
-                break
-            seen[each] = index
 
 
 def _unicast_problems(path: str, neighbors: Sequence[Address]) -> Iterator[Problem]:

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from routed.config import iproute2_names
 from routed.config.vrf import table_of_vrf
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.rule import ANY_MARK
+from routed.model.rule import ANY_MARK, RESERVED_TABLES
 
 __all__ = [
     "EngineUser",
@@ -33,6 +34,7 @@ __all__ = [
     "Reader",
     "absolute_path",
     "address",
+    "any_table",
     "boolean",
     "choice",
     "duration",
@@ -61,9 +63,7 @@ E = TypeVar("E", bound=enum.Enum)
 _IFNAME_MAX = 15
 """IFNAMSIZ - 1 of Linux."""
 
-TABLE_NAMES = {"default": 253, "main": 254, "local": 255}
-"""Numbers of the named tables (RT_TABLE_* in linux/rtnetlink.h)."""
-_TABLE_WORDS = {number: name for name, number in TABLE_NAMES.items()}
+_TABLE_WORDS = {number: name for name, number in RESERVED_TABLES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,52 +283,49 @@ def _read_router_id(text: str) -> Address:
 router_id = Reader(_read_router_id, {"type": "string", "format": "ipv4"})
 
 
-def _read_table(text: str) -> int:
-    if text in TABLE_NAMES:
-        table_id = TABLE_NAMES[text]
-    elif re.fullmatch(r"[0-9]{1,20}", text) and 1 <= int(text) < 1 << 32:
-        table_id = int(text)
-    elif text.startswith("vrf:") and text != "vrf:":
-        table_id = table_of_vrf(text.removeprefix("vrf:"))
+def _read_any_table(text: str) -> int:
+    if text in RESERVED_TABLES:
+        return RESERVED_TABLES[text]
+    if text.startswith("vrf:") and text != "vrf:":
+        return table_of_vrf(text.removeprefix("vrf:"))
+    if re.fullmatch(r"[0-9]{1,20}", text):
+        number: int | None = int(text)
     else:
+        number = iproute2_names.number_of(_RT_TABLES, text)
+    if number is None or not 1 <= number < 1 << 32:
         raise ValueError(
-            f"expected main, a table number from 1 to {2**32 - 1}, or vrf:NAME, got {text!r}"
-            f"{_table_hint(text)}"
+            f"expected main, a table number from 1 to {2**32 - 1}, vrf:NAME, or a name of "
+            f"{iproute2_names.file_of(_RT_TABLES)}, got {text!r}"
         )
-    if table_id == TABLE_NAMES["local"]:
+    return number
+
+
+_RT_TABLES = "rt_tables"
+
+
+def _read_table(text: str) -> int:
+    table_id = _read_any_table(text)
+    if table_id == RESERVED_TABLES["local"]:
         raise ValueError("the local table belongs to the kernel")
     return table_id
 
 
-_RT_TABLES = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
+def _write_table(table_id: int) -> str:
+    return _TABLE_WORDS.get(table_id, str(table_id))
 
 
-def _table_hint(name: str) -> str:
-    """Return a hint with iproute2's number of a named table; its names are not accepted."""
-    for path in _RT_TABLES:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                lines = file.read(64 * 1024).splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            words = line.partition("#")[0].split()
-            if words[1:] == [name]:
-                return f"; {path} has it as {words[0]}: use the number"
-    return ""
+_TABLE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 2**32 - 1},
+        {"type": "string", "examples": ["main", "vrf:red"]},
+    ]
+}
 
+table = Reader(_read_table, _TABLE_SCHEMA, _write_table)
+"""A table whose routes are managed or read."""
 
-table = Reader(
-    _read_table,
-    {
-        "anyOf": [
-            {"enum": ["main", "default"]},
-            {"type": "integer", "minimum": 1},
-            {"type": "string", "pattern": "^vrf:.+$"},
-        ]
-    },
-    lambda table_id: _TABLE_WORDS.get(table_id, str(table_id)),
-)
+any_table = Reader(_read_any_table, _TABLE_SCHEMA, _write_table)
+"""A table that is looked up."""
 
 
 class FirewallMark(NamedTuple):

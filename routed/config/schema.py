@@ -42,11 +42,11 @@ from routed.config.options import (
     options_of,
 )
 from routed.config.options import option as _option
+from routed.config.rules import RuleConfig
 from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal
 from routed.model.martians import MartianRules
-from routed.model.prefix import Address, Family, Prefix
+from routed.model.prefix import Address, Prefix
 from routed.model.route import MAX_WEIGHT, Gateway, RouteType
-from routed.model.rule import PolicyRule, RuleAction
 
 __all__ = [
     "Config",
@@ -80,6 +80,7 @@ __all__ = [
     "Option",
     "RedistributeConfig",
     "RedistributeSource",
+    "RuleConfig",
     "SandboxMode",
     "Scalar",
     "StaticConfig",
@@ -166,7 +167,9 @@ class FibConfig:
     """The section `fib`: how the daemon's routes are written to the kernel."""
 
     table_id: int = _option(
-        Scalar(scalars.table), "The kernel table to manage: `main`, a number, or `vrf:NAME`.",
+        Scalar(scalars.table),
+        "The kernel table to manage: `main`, a number, a name of iproute2's `rt_tables`, or "
+        "`vrf:NAME`.",
         key="table", default=254, written="main",
     )  # fmt: skip
     protocol: int = _option(
@@ -323,96 +326,6 @@ class LearnConfig:
     def accepts(self, prefix: Prefix) -> bool:
         """Whether the prefix passes `match`."""
         return scalars.is_accepted(self.match, prefix)
-
-
-class RuleFamily(enum.Enum):
-    """The address families of a policy rule that has no addresses."""
-
-    BOTH = "both"
-    IPV4 = "ipv4"
-    IPV6 = "ipv6"
-
-
-class RuleType(enum.Enum):
-    """The action of a policy rule, as `ip rule` names it."""
-
-    LOOKUP = "lookup"
-    BLACKHOLE = "blackhole"
-    UNREACHABLE = "unreachable"
-    PROHIBIT = "prohibit"
-
-
-@dataclass(frozen=True, slots=True)
-class RuleConfig:
-    """A policy rule: which packets use which table (ip-rule(8))."""
-
-    priority: int = _option(
-        Scalar(scalars.whole_number(1, 32_765)),
-        "Rules are tried in this order, lowest first; the kernel's own are at 0, 32766 and 32767.",
-    )
-    source: Prefix | None = _option(
-        Scalar(scalars.prefix), "Source of the packets.", key="from", default=None
-    )
-    destination: Prefix | None = _option(
-        Scalar(scalars.prefix), "Destination of the packets.", key="to", default=None
-    )
-    iif: str | None = _option(
-        Scalar(scalars.interface_name),
-        "The interface on which they arrived; `lo` for packets of this host.", default=None,
-    )  # fmt: skip
-    oif: str | None = _option(
-        Scalar(scalars.interface_name),
-        "The interface to which their socket is bound.",
-        default=None,
-    )
-    fwmark: scalars.FirewallMark | None = _option(
-        Scalar(scalars.fwmark), "The firewall mark, `MARK` or `MARK/MASK`.", default=None
-    )
-    family: RuleFamily = _option(
-        Scalar(scalars.choice(RuleFamily)),
-        "For a rule without addresses: `both`, `ipv4` or `ipv6`.",
-        default=RuleFamily.BOTH, written="both",
-    )  # fmt: skip
-    table: int | None = _option(
-        Scalar(scalars.table),
-        "The table that is looked up: `main`, a number, or `vrf:NAME`.",
-        default=None,
-    )
-    type: RuleType = _option(
-        Scalar(scalars.choice(RuleType)),
-        "`lookup`, or how packets are refused: `blackhole`, `unreachable`, `prohibit`.",
-        default=RuleType.LOOKUP, written="lookup",
-    )  # fmt: skip
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """The family of its addresses or, if it has none, those of `family`."""
-        prefix = self.source or self.destination
-        if prefix is not None:
-            return (prefix.family,)
-        if self.family is RuleFamily.BOTH:
-            return tuple(Family)
-        return (Family[self.family.name],)
-
-    @property
-    def rules(self) -> tuple[PolicyRule, ...]:
-        """The kernel's rules for this entry, one for each family."""
-        mark = self.fwmark or scalars.FirewallMark(0, 0)
-        return tuple(
-            PolicyRule(
-                family=family,
-                priority=self.priority,
-                action=RuleAction[self.type.name],
-                table_id=self.table or 0,
-                source=self.source,
-                destination=self.destination,
-                iif=self.iif,
-                oif=self.oif,
-                fwmark=mark.mark,
-                fwmask=mark.mask,
-            )
-            for family in self.families
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ One converter for each view class is made from the field annotations, once:
     an enum                  its value if that is a string, else its name in lower case
     a dataclass              a map of its fields
     tuple[X, ...]            a list
-    X | None, plain scalars  themselves
+    X | None, plain scalars, dict of them   themselves
 
 Invariants:
     A row has exactly the columns of its class, and only types that `ipc.codec` accepts as plain. A
@@ -143,7 +143,7 @@ def _converters(view_class: Any) -> tuple[tuple[str, Converter | None], ...]:
 
 def _converter(kind: Any) -> Converter | None:
     """Return the converter for values of a declared type; None if they are plain already."""
-    if kind in (bool, int, float, str):
+    if kind in (bool, int, float, str) or typing.get_origin(kind) is dict:
         return None
     if kind in (Prefix, Address):
         return str

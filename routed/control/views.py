@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
+from routed.model.rule import PolicyRule
 
 __all__ = [
     "VIEW_CLASSES",
@@ -341,9 +342,23 @@ class RuleView:
     """`ipv4` or `ipv6`."""
     rule: str
     """As `ip rule` writes it."""
+    ip_rule: dict[str, object]
+    """As `ip -j rule` writes it."""
     state: FibState
     reason: str
     """Why the kernel does not have it; else empty."""
+
+    @classmethod
+    def of(cls, rule: PolicyRule, problem: str) -> RuleView:
+        """Return the row of a rule; `problem` is empty if the kernel has it."""
+        return cls(
+            priority=rule.priority,
+            family=rule.family.name.lower(),
+            rule=str(rule),
+            ip_rule=rule.fields(),
+            state=FibState.FAILED if problem else FibState.INSTALLED,
+            reason=problem,
+        )
 
 
 @dataclass(frozen=True, slots=True)

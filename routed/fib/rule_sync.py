@@ -3,13 +3,17 @@
     routes.yaml (`rules:`) --set---+
     notifications, timer ----------+--> RuleSync --add, remove--> kernel
 
-Rules are few, so every round is the same: read the kernel's rules and write the difference. Our
-rules are recognised by FRA_PROTOCOL, as routes are: an equal rule of an earlier run of the daemon
-is adopted without a write, a stale one is removed, a foreign rule is never changed. New rules are
-added before old ones are removed, so that each packet matches a rule at all times.
+Rules are few, so every round is the same: read the kernel's rules and write the difference
+(`rule_plan`). Our rules are recognised by FRA_PROTOCOL, as routes are: an equal rule of an earlier
+run of the daemon is adopted without a write, a stale one is removed, a foreign rule is never
+changed. New rules are added before old ones are removed, so that each packet matches a rule at all
+times.
 
 Failure: a rule that the kernel refuses is logged with the kernel's message and retried in the next
-round; a round that fails as a whole is logged, and the next one follows after RETRY_S.
+round; a round that fails as a whole is logged, and the next one follows after RETRY_S. A rule with
+a selector that the kernel does not know is not written (`rule_support`). A rule that the kernel
+shows otherwise than it was written is removed, and not written again before the next
+configuration: the difference would never end.
 
 Sources: ip-rule(8); linux/fib_rules.h; FRA_PROTOCOL since Linux 4.17.
 """
@@ -17,18 +21,19 @@ Sources: ip-rule(8); linux/fib_rules.h; FRA_PROTOCOL since Linux 4.17.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import trio
 
-from routed.fib.routes.plan import KernelRefusal
 from routed.fib.rule_codec import SeenRule
+from routed.fib.rule_plan import RulePlan, order_of, plan_rules
+from routed.fib.rule_support import RuleKernel, RuleSupport
 from routed.log.logger import Logger
 from routed.model.rule import PolicyRule
 from routed.netlink.socket import DumpInterrupted, NetlinkError
 
-__all__ = ["RuleKernel", "RuleState", "RuleSync", "plan_rules"]
+__all__ = ["RuleState", "RuleSync"]
 
 RETRY_S = 5.0
 """Seconds after a round that failed, or in which the kernel refused a rule."""
@@ -40,34 +45,6 @@ class RuleState(NamedTuple):
     rule: PolicyRule
     problem: str
     """Why the kernel does not have the rule; empty if it has."""
-
-
-class RuleKernel(Protocol):
-    """The part of a kernel that the loop needs: `RequestSocket`, or the tests' fake."""
-
-    async def dump_rules(self) -> list[SeenRule]:
-        """Read every rule of both families that can be expressed here, except the kernel's own."""
-        ...
-
-    def add_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """Add a rule of ours; errno 0 means that the kernel has it."""
-        ...
-
-    def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
-        """Remove a rule of ours."""
-        ...
-
-
-def plan_rules(
-    desired: Iterable[PolicyRule], seen: Iterable[SeenRule], protocol: int
-) -> tuple[list[PolicyRule], list[PolicyRule]]:
-    """Plan the rules to add and those to remove, each ordered by priority."""
-    ours = {entry.rule for entry in seen if entry.protocol == protocol}
-    return sorted(set(desired) - ours, key=_order), sorted(ours - set(desired), key=_order)
-
-
-def _order(rule: PolicyRule) -> tuple[int, int, str]:
-    return rule.family, rule.priority, str(rule)
 
 
 class RuleSync:
@@ -99,12 +76,15 @@ class RuleSync:
         self._log = log
         self._on_states = on_states
         self._desired: frozenset[PolicyRule] = frozenset()
-        self._told: dict[PolicyRule, str] = {}
+        self._support = RuleSupport(kernel, protocol)
+        self._altered: dict[PolicyRule, str] = {}
+        self._reported: dict[PolicyRule, str] = {}
         self._wake = trio.Event()
 
     def set_desired(self, rules: Iterable[PolicyRule]) -> None:
         """Apply the rules of a configuration."""
         self._desired = frozenset(rules)
+        self._altered.clear()
         self.request_dump()
 
     def request_dump(self) -> None:
@@ -122,21 +102,50 @@ class RuleSync:
     async def round(self) -> bool:
         """Compare and write the difference once. Returns whether nothing is left to do."""
         try:
-            seen = await self._kernel.dump_rules()
+            problems = await self._write_difference()
         except DumpInterrupted:
             return False
         except (NetlinkError, OSError) as error:
             self._log.emit("netlink-error", what="reading rules", error=error)
             return False
-        additions, removals = plan_rules(self._desired, seen, self._protocol)
-        problems = self._do(additions, removals)
+        self._report(problems)
         states = tuple(
-            RuleState(rule, problems.get(rule, "")) for rule in sorted(self._desired, key=_order)
+            RuleState(rule, problems.get(rule, "")) for rule in sorted(self._desired, key=order_of)
         )
         if states != self.states:
             self.states = states
             self._on_states()
         return not problems
+
+    async def _write_difference(self) -> dict[PolicyRule, str]:
+        """Read, compare and write. Returns the rules that are not as desired, and why."""
+        plan = plan_rules(self._desired, await self._kernel.dump_rules(), self._protocol)
+        if not any(plan):
+            return {}
+        problems = await self._support.problems(plan.additions)
+        problems |= {
+            rule: problem for rule, problem in self._altered.items() if rule in plan.additions
+        }
+        additions = [rule for rule in plan.additions if rule not in problems]
+        problems |= self._do(plan._replace(additions=additions))
+        if additions:
+            self._altered |= self._find_altered(additions, await self._kernel.dump_rules())
+        return problems | self._altered
+
+    def _find_altered(
+        self, additions: Iterable[PolicyRule], seen: Iterable[SeenRule]
+    ) -> dict[PolicyRule, str]:
+        """Find the added rules in whose place the kernel shows a different one."""
+        shown = self._ours(seen)
+        strange = {rule[:2]: rule for rule in shown if rule not in self._desired}
+        return {
+            rule: f"the kernel shows the rule as {strange[rule[:2]]}"
+            for rule in additions
+            if rule not in shown and rule[:2] in strange
+        }
+
+    def _ours(self, seen: Iterable[SeenRule]) -> list[PolicyRule]:
+        return [entry.rule for entry in seen if entry.protocol == self._protocol]
 
     async def flush(self) -> int:
         """Remove every rule of ours. Returns how many are left."""
@@ -147,26 +156,28 @@ class RuleSync:
         except (NetlinkError, OSError) as error:
             self._log.emit("netlink-error", what="reading rules", error=error)
             return 0
-        return sum(entry.protocol == self._protocol for entry in seen)
+        return len(self._ours(seen))
 
-    def _do(
-        self, additions: Sequence[PolicyRule], removals: Sequence[PolicyRule]
-    ) -> dict[PolicyRule, str]:
+    def _do(self, plan: RulePlan) -> dict[PolicyRule, str]:
+        """Write a plan. Returns the rules that the kernel refused to add or to remove, and why."""
         problems = {}
-        for rule in additions:
+        for rule in (*plan.additions, *plan.copies):
             outcome = self._kernel.add_rule(rule)
             if outcome.errno:
                 problems[rule] = outcome.text
-            else:
-                self._log.emit("rule-added", rule=rule)
-        for rule in removals:
+        for rule in plan.removals:
             outcome = self._kernel.remove_rule(rule)
-            if outcome.errno in (0, errno.ENOENT):
-                self._log.emit("rule-removed", rule=rule)
-            else:
+            if outcome.errno not in (0, errno.ENOENT):
                 problems[rule] = outcome.text
-        for rule, problem in problems.items():
-            if self._told.get(rule) != problem:
-                self._log.emit("rule-failed", rule=rule, reason=problem)
-        self._told = problems
+        for event, rules in (("rule-added", plan.additions), ("rule-removed", plan.removals)):
+            for rule in dict.fromkeys(rules):
+                if rule not in problems:
+                    self._log.emit(event, rule=rule)
         return problems
+
+    def _report(self, problems: dict[PolicyRule, str]) -> None:
+        """Log the problems that were not there in the last round."""
+        for rule, problem in problems.items():
+            if self._reported.get(rule) != problem:
+                self._log.emit("rule-failed", rule=rule, reason=problem)
+        self._reported = problems

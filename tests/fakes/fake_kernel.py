@@ -27,6 +27,7 @@ from routed.fib.routes.ownership import KernelRoute, RouteKey, RouteValue
 from routed.fib.routes.plan import FibBatch, KernelRefusal, OpKind, Refusals
 from routed.fib.routes.tables import SeenRoute
 from routed.fib.rule_codec import SeenRule
+from routed.fib.rule_plan import is_removed_by
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.model.rule import PolicyRule, RuleAction
@@ -351,6 +352,8 @@ class FakeRuleKernel:
         self.writes: list[tuple[str, PolicyRule]] = []
         self.refuse: dict[PolicyRule, KernelRefusal] = {}
         """Rules that cannot be added, and why."""
+        self.unknown: set[str] = set()
+        """Fields of a rule that this kernel ignores, as it does with attributes of later ones."""
         self.refuse_dump = False
 
     async def dump_rules(self) -> list[SeenRule]:
@@ -365,18 +368,27 @@ class FakeRuleKernel:
         self.writes.append(("add", rule))
         if rule in self.refuse:
             return self.refuse[rule]
-        if any(seen.rule == rule for seen in self.rules):
-            return KernelRefusal(errno.EEXIST, "")
-        self.rules.append(SeenRule(rule, self.protocol))
+        if rule.family is Family.IPV4 and rule.flow_label is not None:
+            return KernelRefusal(errno.EINVAL, "Flow label cannot be specified for IPv4 FIB rules")
+        self.rules.append(SeenRule(self.known_of(rule), self.protocol))
+        self.rules.sort(key=lambda seen: seen.rule[:2])  # stable: behind its equals
         return KernelRefusal(0, "")
 
     def remove_rule(self, rule: PolicyRule) -> KernelRefusal:
         """Do the same as `netlink.RequestSocket.remove_rule`."""
         self.writes.append(("remove", rule))
-        if SeenRule(rule, self.protocol) not in self.rules:
-            return KernelRefusal(errno.ENOENT, "")
-        self.rules.remove(SeenRule(rule, self.protocol))
-        return KernelRefusal(0, "")
+        request = self.known_of(rule)
+        for seen in self.rules:
+            if seen.protocol == self.protocol and is_removed_by(seen.rule, request):
+                self.rules.remove(seen)
+                return KernelRefusal(0, "")
+        return KernelRefusal(errno.ENOENT, "")
+
+    def known_of(self, rule: PolicyRule) -> PolicyRule:
+        """Return what this kernel understands of a rule."""
+        unknown = self.unknown | ({"realms"} if rule.family is Family.IPV6 else set())
+        defaults = PolicyRule._field_defaults
+        return rule._replace(**{field: defaults[field] for field in unknown})
 
 
 KERNELS_PROTOCOL = 2

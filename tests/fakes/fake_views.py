@@ -29,6 +29,7 @@ from routed.control.views import (
 )
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource, RouteType
+from routed.model.rule import ANY_DSCP, Masked, PolicyRule, RuleAction
 
 STATUS = StatusView(
     version="0.1.0",
@@ -220,9 +221,17 @@ NEXTHOPS = (
 )
 
 RULES = (
-    RuleView(1000, "ipv4", "1000: from 10.1.0.0/16 lookup 100", FibState.INSTALLED, ""),
-    RuleView(
-        1010, "ipv6", "1010: from all oif eth9 prohibit", FibState.FAILED, "Operation not permitted"
+    RuleView.of(
+        PolicyRule(Family.IPV4, 1000, table_id=100, source=Prefix.parse("10.1.0.0/16")),
+        "",
+    ),
+    RuleView.of(
+        PolicyRule(Family.IPV6, 1010, RuleAction.PROHIBIT, oif="eth9"),
+        "Operation not permitted",
+    ),
+    RuleView.of(
+        PolicyRule(Family.IPV4, 1020, table_id=254, dscp=Masked(46, ANY_DSCP), is_inverted=True),
+        "this kernel does not know `dscp`",
     ),
 )
 

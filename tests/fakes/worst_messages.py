@@ -65,7 +65,8 @@ def worst(
         return (wide,) * min(count, WIDE_ITEMS) + (narrow,) * (count - WIDE_ITEMS)
     if origin is dict:
         value = inner(members[1], is_narrow=is_narrow)
-        return {f"{number:06}" + 99 * character: value for number in range(limits["max_items"])}
+        count = limits.get("max_items", UNBOUNDED)
+        return {f"{number:06}" + 99 * character: value for number in range(count)}
     if dataclasses.is_dataclass(kind) or (hasattr(kind, "_fields") and kind not in _WIRED):
         hints = typing.get_type_hints(kind, include_extras=True)
         names = getattr(kind, "__dataclass_fields__", getattr(kind, "_fields", ()))
@@ -78,7 +79,7 @@ _WIRED = {Address: Address.parse("ffff::1"), Prefix: Prefix.parse("ffff::1/128")
 
 
 def _worst_scalar(kind: Any, character: str, limits: dict[str, int]) -> Any:
-    if kind is str:
+    if kind in (str, object):
         return character * TEXT_CHARACTERS
     if kind is bytes:
         return bytes(limits.get("max_bytes", 100))

@@ -26,10 +26,19 @@ from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteV
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.routes.tables import FibTables
 from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
-from routed.fib.rule_sync import RuleKernel
+from routed.fib.rule_support import RuleKernel
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
-from routed.model.rule import ANY_MARK, PolicyRule, RuleAction
+from routed.model.rule import (
+    ANY_FLOW_LABEL,
+    ANY_MARK,
+    Masked,
+    PolicyRule,
+    PortRange,
+    Realms,
+    RuleAction,
+    UidRange,
+)
 from routed.netlink.message import (
     NLM_F_ACK,
     NLM_F_REQUEST,
@@ -442,6 +451,13 @@ def rules() -> list[PolicyRule]:
         PolicyRule(Family.IPV4, 1005, RuleAction.BLACKHOLE, destination=ipv4),
         PolicyRule(Family.IPV6, 1006, RuleAction.UNREACHABLE, destination=ipv6),
         PolicyRule(Family.IPV6, 1007, RuleAction.PROHIBIT, iif="gone0"),
+        PolicyRule(Family.IPV4, 1008, RuleAction.GOTO, goto_priority=2**32 - 1),
+        PolicyRule(Family.IPV6, 1009, RuleAction.NOP, is_inverted=True, ip_protocol=6),
+        PolicyRule(Family.IPV4, 1010, table_id=2**32 - 1, tos=0x10, uids=UidRange(0, 5)),
+        PolicyRule(Family.IPV6, 1011, is_l3mdev=True, source_ports=PortRange(1, 0xFFFE)),
+        PolicyRule(Family.IPV4, 1012, table_id=255, realms=Realms(3, 4), tunnel_id=2**64 - 1),
+        PolicyRule(Family.IPV6, 1013, table_id=253, suppress_prefix_len=0, suppress_group=0),
+        PolicyRule(Family.IPV4, 1014, table_id=9, destination_ports=PortRange(53, 53)),
     ]
 
 
@@ -466,11 +482,20 @@ async def test_every_shape_of_rule_reads_back_as_it_was_written(rule_kernel: Rul
         assert rule_kernel.add_rule(rule).errno == 0, rule
     assert await our_rules(rule_kernel) == set(rules())
     for rule in rules():
-        assert rule_kernel.add_rule(rule).errno == errno.EEXIST, rule
+        assert rule_kernel.add_rule(rule).errno == 0, "a rule may exist several times"
+        assert rule_kernel.remove_rule(rule).errno == 0, rule
         assert rule_kernel.remove_rule(rule).errno == 0, rule
         assert rule_kernel.remove_rule(rule).errno == errno.ENOENT, rule
     assert await our_rules(rule_kernel) == set()
     assert await rule_kernel.dump_rules() == []
+
+
+async def test_a_flow_label_is_of_ipv6_and_realms_are_of_ipv4(rule_kernel: RuleKernel) -> None:
+    labelled = PolicyRule(Family.IPV4, 1000, table_id=9, flow_label=Masked(5, ANY_FLOW_LABEL))
+    assert rule_kernel.add_rule(labelled).errno == errno.EINVAL
+    with_realms = PolicyRule(Family.IPV6, 1000, table_id=9, realms=Realms(0, 5))
+    assert rule_kernel.add_rule(with_realms).errno == 0
+    assert await our_rules(rule_kernel) == {with_realms._replace(realms=None)}, "read over"
 
 
 async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace) -> None:

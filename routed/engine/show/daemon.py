@@ -271,16 +271,7 @@ class Reporter:
 
     def rules(self) -> Sequence[RuleView]:
         """List every policy rule of the configuration."""
-        return [
-            RuleView(
-                priority=report.rule.priority,
-                family=report.rule.family.name.lower(),
-                rule=str(report.rule),
-                state=FibState.FAILED if report.problem else FibState.INSTALLED,
-                reason=report.problem,
-            )
-            for report in self.reports.rules
-        ]
+        return [RuleView.of(report.rule, report.problem) for report in self.reports.rules]
 
     def protocols(self) -> Sequence[ProtocolView]:
         """List every source of routes, by distance."""

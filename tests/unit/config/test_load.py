@@ -299,13 +299,12 @@ def test_a_rule_is_for_the_families_that_it_can_be_for() -> None:
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        ("{priority: 1000}", "needs `table`, or a `type`"),
+        ("{priority: 1000}", "needs `table`, `l3mdev`, `goto`, or a `type`"),
         (
             "{priority: 1000, table: 100, type: blackhole}",
             "a blackhole rule does not look up a table",
         ),
-        ("{priority: 1000, table: local}", "belongs to the kernel"),
-        ("{priority: 0, table: 100}", "1 to 32765"),
+        ("{priority: 0, table: 100}", "1 to 4294967295"),
         ("{priority: 9, table: 100, from: 10.0.0.0/8, to: '::/0'}", "of different families"),
         ("{priority: 9, table: 100, from: 10.0.0.0/8, family: ipv4}", "leave it out"),
         ("{priority: 9, table: 100, fwmark: 0x10/0x0f}", "can never match"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import grp
 import pwd
-from pathlib import Path
 
 import pytest
 
-from routed.config import hints, scalars
+from routed.config import hints
 from routed.config.load import PROBLEMS_SHOWN_MAX, ConfigError, json_schema, load_text
 from routed.config.scalars import EngineUser, PrincipalKind
 from routed.config.schema import Config
@@ -187,16 +186,6 @@ def test_a_group_that_is_no_user_is_offered(monkeypatch: pytest.MonkeyPatch) -> 
     assert problem.endswith("no user 'routectl-users'; for the group write group:routectl-users")
     (principal,) = loaded("management: {read: ['group:routectl-users']}").management.read
     assert (principal.kind, principal.id) == (PrincipalKind.GROUP, 4242)
-
-
-def test_a_name_of_iproute2s_tables_is_told_by_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tables = tmp_path / "rt_tables"
-    tables.write_text("# comment\n254 main\n10\tmgmt # ours\n")
-    monkeypatch.setattr(scalars, "_RT_TABLES", (str(tmp_path / "none"), str(tables)))
-    (problem,) = problems(HEAD + "fib: {table: mgmt}")
-    assert problem.endswith(f"got 'mgmt'; {tables} has it as 10: use the number")
 
 
 # --- characters that cannot be

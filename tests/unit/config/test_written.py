@@ -46,6 +46,11 @@ learn: [{protocol: dhcp, table: default, distance: 9}]
 rules:
   - {priority: 1000, from: 10.1.0.0/16, table: 100, fwmark: 0x10/0xff}
   - {priority: 9, type: prohibit}
+  - {priority: 10, not: true, ipproto: 200, sport: 5-9, dport: 0x10/0xff0, goto: 4294967295}
+  - {priority: 11, tos: 0xe0, family: ipv6, uidrange: 7, tun_id: 18446744073709551615, type: nop}
+  - {priority: 12, dscp: ef, table: local, suppress_prefixlength: 0, suppress_ifgroup: 5}
+  - {priority: 13, dscp: 0x8/0x38, flowlabel: 5, l3mdev: true}
+  - {priority: 14, realms: 1/2, table: 2, sport: 7}
 metrics: {listen: "[::1]:9705"}
 """
 

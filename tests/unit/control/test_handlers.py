@@ -107,7 +107,7 @@ async def test_an_unknown_fib_command_is_answered_with_the_known_ones(daemon: Fa
         (ShowFib(prefix="10.0.0.0/8", is_longer=True), ["10.1.0.0/16"]),
         (ShowCounters(), ["nup_dropped_bad_checksum", "nup_received"]),
         (ShowMemory(), ["process", "trie"]),
-        (ShowRules(), [1000, 1010]),
+        (ShowRules(), [1000, 1010, 1020]),
     ],
 )
 async def test_requests_show_their_selection(
