@@ -1,4 +1,5 @@
-"""The listeners: a fresh socket at each start, a path for one daemon, and nobody's descriptors."""
+"""The listeners: a fresh socket at each start, one daemon for a path, no descriptors from
+others."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def test_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
 
 
 def hold(path: Path) -> tuple[socket.socket, socket.socket]:
-    """A listener that somebody holds on to, and a client that waits in its queue."""
+    """Return a listener that another process keeps, and a client that waits in its queue."""
     held = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     held.bind(str(path))
     held.listen(0)
@@ -68,7 +69,7 @@ def client_of(path: Path) -> socket.socket:
 
 
 def test_a_socket_that_outlives_its_daemon_keeps_no_start_away(tmp_path: Path) -> None:
-    """S12: a taken-over engine gave its listener to somebody, and the daemon was killed."""
+    """S12: a compromised engine passed its listener on, and the daemon was killed."""
     path = tmp_path / "routed.sock"
     held, waiting = hold(path)
     fresh = open_management_listener(str(path))
@@ -166,7 +167,7 @@ def refuse(*_: object) -> None:
 
 @pytest.mark.parametrize("is_metrics", [False, True])
 def test_descriptors_are_refused_on_what_connects(tmp_path: Path, *, is_metrics: bool) -> None:
-    """S3: closing what a stranger sent may block for as long as the stranger likes."""
+    """S3: closing a descriptor from an unprivileged client may block for as long as it chooses."""
     path = str(tmp_path / "routed.sock")
     opened = open_metrics_listener(path, "", 0) if is_metrics else open_management_listener(path)
     with opened, socket.socket(socket.AF_UNIX, opened.type) as client:

@@ -1,4 +1,4 @@
-"""A configuration on its way from the parent: its phases, its parts, and what is wrong with it."""
+"""Transfer of a configuration from the parent: its phases, its parts, and its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def begin(generation: int = 1, total_bytes: int = len(ENCODED)) -> ConfBegin:
 
 
 def transfer(generation: int = 1) -> Iterator[ConfigMessage]:
-    """Everything up to ConfDrain, in small pieces."""
+    """Yield all messages up to ConfDrain, in small parts."""
     yield begin(generation)
     for start in range(0, len(ENCODED), 7):
         yield ConfItem(ENCODED[start : start + 7])

@@ -36,7 +36,7 @@ Scene = tuple[Engine, socket.socket, list[Interface], ParentReports]
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    """An engine that runs, the parent's end, the links of its router, and its reports."""
+    """Provide a running engine, the parent's end, the links of its router, and its reports."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         confinement = cast("Any", SimpleNamespace(missing=()))
@@ -52,7 +52,7 @@ def scene() -> Iterator[Scene]:
 
 
 def give(engine: Engine, message: object) -> int:
-    """What the parent sends for a message; returns in how many parts."""
+    """Send a message as the parent does. Returns the number of its parts."""
     frames = frames_of(message)
     for frame in frames:
         message_class = AUTHORITY[ImsgType(frame.type)].message

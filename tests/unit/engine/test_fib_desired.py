@@ -24,7 +24,7 @@ OURS = Ownership(205, 205, frozenset({254}))
 
 
 class Wanted(dict[Prefix, DesiredRoute]):
-    """The best paths of a RIB, and the desired routes that follow."""
+    """Best paths of a RIB, and the desired routes that follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ WISHES = st.none() | st.sampled_from(RouteType).filter(lambda kind: not kind.has
 
 
 class DesiredFibMachine(RuleBasedStateMachine):
-    """The parent's copy, built from updates alone, ends up as what is wanted."""
+    """The parent's copy, built from updates alone, becomes equal to the desired routes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ LEARNED, BROUGHT_IN, STATIC = (Prefix.parse(f"10.{second}.0.0/16") for second in
 
 @pytest.fixture
 def rib() -> Rib:
-    """Two learned routes and a static one."""
+    """Return a RIB with two learned routes and a static one."""
     rib = Rib(now=lambda: 0.0)
     rib.link_changed(
         Interface(

@@ -23,7 +23,7 @@ A, B, C = (Prefix.parse(f"10.{number}.0.0/16") for number in (1, 2, 3))
 
 
 def columns(*prefixes: Prefix) -> list[RouteColumn]:
-    """IPv4 routes that all have the first attributes."""
+    """Return columns of IPv4 routes that all have the first attributes."""
     keys = [prefix.as_int for prefix in prefixes]
     return [RouteColumn(Family.IPV4, keys, [0] * len(keys))]
 

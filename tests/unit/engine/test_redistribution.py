@@ -1,4 +1,4 @@
-"""Which best paths are originated: rules in order, tags, links, and summaries."""
+"""Redistribution: rules in order, tags, links, and summaries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def route(
 
 
 class Rig:
-    """A redistribution, its instance, and the router's part in summaries."""
+    """A redistribution, its instance, and the router's part of summaries."""
 
     def __init__(self, settings: Config) -> None:
         self.instance = NeighborInstance(router_id(1), 1, 1, random.Random(1))
@@ -144,7 +144,7 @@ def test_a_summary_removed_from_the_configuration_is_withdrawn() -> None:
     "[{source: static, metric: 20, match: [10.0.0.0/8 le 32]}]",
         "[{source: connected, match: [10.0.0.0/8]}, {source: static, metric: 20}]"])  # fmt: skip
 def test_prefixes_that_are_decided_together_are_originated_together(rules: str) -> None:
-    """With and without rules that match prefixes."""
+    """This holds with and without rules that match prefixes."""
     rig = Rig(config(rules))
     keys = [Prefix.parse(f"10.9.{number}.0/24").as_int for number in range(10)]
     tagged, learned = route(tag=7), route(source=RouteSource.NEIGHBOR)

@@ -1,4 +1,4 @@
-"""Why an address is routed as it is: winner, losers by rule, prefixes around, the trie's path."""
+"""Explanation of a route: winner, losers by rule, prefixes around, the trie's path."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_fib_states_are_distinguished(rooms: FakeRouter) -> None:
 def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     rooms: FakeRouter,
 ) -> None:
-    """It is installed through the others, and looks whole in every other column."""
+    """It is installed with its other next hops, and looks complete in every other column."""
     part = route(
         "10.4.0.0/16", RouteSource.STATIC, gateways=(*via("192.0.2.1"), *via("203.0.113.1"))
     )

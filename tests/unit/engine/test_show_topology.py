@@ -28,7 +28,7 @@ def prefix(number: int) -> Prefix:
 
 
 def neighbor(number: int) -> NeighborRow:
-    """An adjacency; its address ends as its router id does."""
+    """Return an adjacency whose address ends as its router id does."""
     return NeighborRow(
         router_id=router_id(number), ifindex=2, ifname="eth0", address=gateway(number),
         state=AdjacencyState.UP, uptime_s=1.0, dead_in_s=3.0, rtt_ms=None, rto_ms=1.0, cost=10,
@@ -94,7 +94,7 @@ class FakeRouter:
 
 
 def many(routers: int, prefixes: int = 1) -> FakeRouter:
-    """Two neighbors, and routers behind them."""
+    """Return a router with two neighbors, and routers behind them."""
     rooms = FakeRouter(2)
     for origin in range(routers):
         for each in range(prefixes):

@@ -49,7 +49,7 @@ def test_only_what_the_table_allows_passes(
 
 
 def test_an_engine_may_hand_over_one_descriptor_before_it_is_configured() -> None:
-    """Before it has read a byte of a stranger's."""
+    """It has not yet read a byte from outside."""
     found = {
         message_type: authority.phases
         for message_type, authority in AUTHORITY.items()

@@ -170,7 +170,7 @@ Script = Callable[[socket.socket], None]
 
 @contextmanager
 def scripted(path: Path, *scripts: Script) -> Iterator[None]:
-    """A server that plays one script for each connection and then hangs up."""
+    """Run a server that follows one script for each connection and then closes it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
     listener.listen()

@@ -104,7 +104,8 @@ async def test_an_end_that_refuses_descriptors_goes_on_without_them(
 
 
 async def test_strays_are_left_to_the_closer() -> None:
-    """S3b: a friend's descriptor, passed on by a taken-over engine, blocked its parent."""
+    """S3b: a descriptor of another process, passed on by a compromised engine, blocked its
+    parent."""
     given: list[int] = []
 
     class Recorder(Closer):

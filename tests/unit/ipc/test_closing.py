@@ -1,4 +1,4 @@
-"""What strangers sent is closed by threads, which are few, as are those that wait for them."""
+"""Descriptors of untrusted peers are closed by a limited number of threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEADLINE_S = 30.0
 
 
 class StuckClose:
-    """close(2) of some descriptors does not end before it is told to."""
+    """A close(2) of some descriptors that does not end before it is released."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -41,7 +41,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckClose]:
 
 
 def pipes(count: int) -> tuple[int, list[int]]:
-    """A pipe's reading end, and copies of its writing end: all closed, reading finds the end."""
+    """Return a pipe's reading end, and copies of its writing end: when all are closed, reading
+    ends."""
     reading, writing = os.pipe()
     copies = [writing, *(os.dup(writing) for _ in range(count - 1))]
     return reading, copies

@@ -1,4 +1,4 @@
-"""The codec: a declared value comes back, and nothing else comes in."""
+"""The codec: a declared value is decoded unchanged, and any other is refused."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_our_own_mistakes_are_codec_errors_too() -> None:
 
 
 def test_a_moment_that_is_no_number_does_not_come_in() -> None:
-    """It compares with nothing, and a timer that is set to it is an error deep inside."""
+    """It does not compare with other numbers, and a timer set to it would fail much later."""
     for share in (float("inf"), 1e308, -0.0):
         assert decode(Everything, packed(share=share)).share == share
     with pytest.raises(CodecError, match="not a number"):

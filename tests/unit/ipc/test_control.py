@@ -1,4 +1,4 @@
-"""The management protocol's declarations: complete, stable, and of one mind with the codec."""
+"""The management protocol's declarations: complete, stable, and consistent with the codec."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SMALLEST: dict[type[Request], Request] = {
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
 }
-"""Of those that cannot be built without arguments."""
+"""Smallest requests of classes that need arguments."""
 
 
 @pytest.mark.parametrize("request_class", list(REQUEST_TYPES))

@@ -1,4 +1,4 @@
-"""Who wrote a message: whoever the kernel names, in this PID namespace or another."""
+"""The sender of a message, as reported by the kernel, in this PID namespace or another."""
 
 from __future__ import annotations
 

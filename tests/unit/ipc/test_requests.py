@@ -1,4 +1,4 @@
-"""Requests from plain Python values: what cannot be said is refused by its name."""
+"""Requests from plain Python values: unknown arguments are refused by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MISSPELT: list[tuple[dict[str, Any], str]] = [
 def test_a_keyword_that_there_is_not_is_refused_before_anything_is_sent(
     tmp_path: Path, method: str, options: dict[str, Any], problem: str
 ) -> None:
-    """A TypedDict is looked at by type checkers alone."""
+    """A TypedDict is checked by type checkers only."""
     nobody = str(tmp_path / "nobody.sock")
     with Client(nobody) as client, pytest.raises(TypeError, match=problem.replace("?", r"\?")):
         getattr(client, method)("192.0.2.1/32", **options)
@@ -57,7 +57,7 @@ def test_every_option_that_is_declared_is_taken(tmp_path: Path) -> None:
 def test_a_value_that_the_protocol_cannot_carry_is_a_control_error(
     tmp_path: Path, option: dict[str, Any]
 ) -> None:
-    """And the connection is good for the next request."""
+    """The connection can be used for the next request."""
     path = tmp_path / "routed.sock"
     options = {"dev": "a", **option}
 

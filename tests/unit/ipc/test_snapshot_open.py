@@ -1,4 +1,4 @@
-"""`FibReader.open`: over the management socket, across daemons, and how old is too old."""
+"""`FibReader.open`: over the management socket, across daemons, and with a maximum age."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALLOWED = AccessList(read_uids=frozenset({os.getuid()}))
 
 
 class DaemonWithSnapshot(FakeDaemon):
-    """Hands out a real snapshot with one route, whose metric tells the daemons apart."""
+    """A daemon with a real snapshot of one route, whose metric distinguishes the daemons."""
 
     def __init__(self, metric: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class DaemonWithSnapshot(FakeDaemon):
 def daemon_at(
     path: Path, metric: int, access: AccessList = ALLOWED
 ) -> Iterator[DaemonWithSnapshot]:
-    """A daemon behind a socket; at the end both go away, as when it is stopped."""
+    """Run a daemon behind a socket; at the end both are removed, as when it is stopped."""
     with closing(DaemonWithSnapshot(metric)) as daemon, serving(path, daemon, access):
         yield daemon
     path.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Clock:
-    """Nanoseconds that pass when told to."""
+    """A clock in nanoseconds that the test advances."""
 
     def __init__(self) -> None:
         self.now_ns = 10 * SECOND

@@ -52,7 +52,7 @@ def test_closed_streams_are_occupied_before_anything_is_opened(closed: tuple[int
 def test_without_a_null_device_nothing_is_a_file_in_memory_that_stays_empty(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A12: a start with closed streams in a container with an empty /dev ended by a traceback."""
+    """A12: a start with closed streams in a container with an empty /dev ended with a traceback."""
     monkeypatch.setattr(os, "devnull", str(tmp_path / "null"))
     nothing, bounded = open_nothing(), open_nothing(takes_writes=True)
     assert os.read(nothing, 1) == b""

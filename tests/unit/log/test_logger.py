@@ -100,7 +100,7 @@ UNPRINTABLE = [
 
 @pytest.mark.parametrize("text", UNPRINTABLE, ids=ascii)
 def test_what_is_not_printable_is_escaped(text: str) -> None:
-    """C1 controls steer a terminal, U+2028 ends a line for many readers, U+202E turns text."""
+    """C1 controls act on a terminal, U+2028 ends a line for many readers, U+202E reverses text."""
     record = LogRecord(Level.INFO, "engine-output", {"line": f"a{text}b"}, "engine")
     for line in (format_text(record), format_json(record)):
         assert line.isprintable()
@@ -172,6 +172,6 @@ OURS_OR_THE_ADMINISTRATORS = {
     "event", [name for name, spec in EVENTS.items() if spec.level > Level.DEBUG]
 )
 def test_what_a_stranger_can_trigger_has_a_limit(event: str) -> None:
-    """A new event has one, or is put on the list above by somebody who has thought about it."""
+    """A new event has a limit, or is deliberately added to the list above."""
     is_limited = EVENTS[event].per_minute > 0
     assert is_limited != (event in OURS_OR_THE_ADMINISTRATORS)

@@ -43,7 +43,7 @@ async def serving(
 
 
 async def ask(path: Path, request: bytes) -> tuple[bytes, bytes]:
-    """Status line with headers, and body."""
+    """Return the status line with headers, and the body."""
     async with await trio.open_unix_socket(str(path)) as stream:
         await stream.send_all(request)
         answer = b""

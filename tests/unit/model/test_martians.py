@@ -1,4 +1,4 @@
-"""Martians: what no protocol may bring in, one by one and in bulk."""
+"""Martians: prefixes that no protocol may announce, one by one and in bulk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told: own prefixes and their seqnos, batches, dumps, held retractions."""
+"""Advertisement: own prefixes and their seqnos, batches, dumps, held retractions."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def test_an_earlier_lifes_seqno_is_outrun() -> None:
 
 
 def test_a_change_is_one_step_whatever_another_prefix_was_driven_to() -> None:
-    """A prefix whose seqno leapt with another's would be out of reach where it was used before."""
+    """A prefix whose seqno was raised with another one's would be out of reach where it was used
+    before."""
     origins = OriginTable(first_seqno=100)
     other = Prefix.parse("10.0.0.0/8")
     origins.originate([PREFIX, other], 0, 0, is_external=False)
@@ -174,7 +175,7 @@ def test_a_link_without_listeners_holds_nothing() -> None:
 
 
 def test_an_empty_link_costs_what_waits_for_it_whatever_waits_for_others() -> None:
-    """Whoever comes and goes on a link ends the exchange there each time."""
+    """A neighbor that appears and disappears on a link ends the exchange there each time."""
     many = [Prefix(Family.IPV6, number << 64, 64) for number in range(5000)]
     hold = RetractionHold()
     for prefix in many:

@@ -1,4 +1,4 @@
-"""Authentication: who is believed, what a recorded datagram is worth, how keys take turns."""
+"""Authentication: accepted senders, recorded datagrams, rotation of keys."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOOPBACK = Prefix.parse("10.255.0.1/32")
 
 
 class Station:
-    """One end of an imagined link: a guard and the address that it signs for."""
+    """One end of a simulated link: a guard and the address that it signs for."""
 
     def __init__(self, address: Address, keys: KeyRing | None = None, seed: int = 1) -> None:
         self.address = address
@@ -58,7 +58,7 @@ class Station:
         return self.guard.admit(data, decode(data), source, now)
 
     def believe(self, other: Station) -> None:
-        """Challenge another one and take its answer."""
+        """Send a challenge to another station and accept its answer."""
         asked = self.hear(other.say(), other.address)
         assert isinstance(asked.answer, ChallengeRequest)
         answer = other.hear(self.say(asked.answer), self.address)
@@ -214,7 +214,8 @@ def test_a_proven_neighbor_is_not_forgotten_for_addresses_that_were_never_proven
 
 
 def proving_time(round_trip_s: float, replay_every_s: float) -> float | None:
-    """When a far neighbor is proven while an outsider repeats one of its old datagrams."""
+    """Return when a distant neighbor is proven while an outsider repeats one of its old
+    datagrams."""
     keys = ring()
     a, b = Station(A, keys), Station(B, keys, seed=2)
     recorded = Station(B, keys).say()
@@ -268,7 +269,8 @@ def test_a_challenge_under_a_proven_index_is_answered_once() -> None:
 
 
 def recorded_challenges(lives: int, each: int = 1) -> list[bytes]:
-    """What an outsider has of B's earlier lives: challenges to A, each with a nonce of its own."""
+    """Return challenges of B's earlier boots to A, as an outsider has recorded them, each with its
+    own nonce."""
     recorded = []
     for life in range(lives):
         former = Station(B, seed=100 + life)

@@ -1,4 +1,4 @@
-"""Flap damping: penalties by themselves, and what they do to an adjacency."""
+"""Flap damping: the penalties, and their effect on an adjacency."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_memory_is_bounded_and_ends_with_the_penalty() -> None:
 
 
 def damped_pair() -> tuple[FakeWire, Node, Node]:
-    """b damps what a does."""
+    """Return two routers of which b damps a."""
     wire, a, b = pair()
     wire.reconfigure(b, 1, dataclasses.replace(b.links[1][1], damping=DAMPING))
     wire.run_until(wire.all_up, limit_s=5)
@@ -79,7 +79,7 @@ def damped_pair() -> tuple[FakeWire, Node, Node]:
 
 
 def flap(wire: FakeWire, times: int) -> None:
-    """The carrier goes and comes; each time the adjacency has formed before."""
+    """Interrupt the carrier several times; the adjacency forms before each time."""
     for _ in range(times):
         wire.run_until(wire.all_up, limit_s=5)
         wire.cut(wire.segments[0])

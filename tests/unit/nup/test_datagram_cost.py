@@ -1,8 +1,4 @@
-"""What one datagram costs: its bytes decide, and no number that is written in it.
-
-Operations are lines of this package's code that run, counted by a trace function. Every TLV of the
-registry is sent at its worst: as often as it fits, with the largest numbers that it can carry.
-"""
+"""Cost of one datagram: it depends on its bytes, and on no number in it."""
 
 from __future__ import annotations
 
@@ -64,17 +60,17 @@ from tests.unit.nup.test_instance_transitions import Puppet
 
 BIG = 0xFFFF_FFFF
 OWED = 3000
-"""Messages that the neighbor has not acknowledged when the datagram comes."""
+"""Messages that the neighbor has not acknowledged when the datagram arrives."""
 OPERATIONS_PER_BYTE = 25
 OPERATIONS_AT_ALL = 2500
 OPERATIONS_PER_OWED = 8
-"""To find out which messages an ACK names."""
+"""Operations per owed message to find those that an ACK names."""
 OPERATIONS_PER_SETTLED = 25
-"""Once for each message, when it is acknowledged or the adjacency ends."""
+"""Operations once for each message, when it is acknowledged or the adjacency ends."""
 
 
 def filled(fixed: tuple[Tlv, ...], repeated: Iterator[Tlv]) -> tuple[Tlv, ...]:
-    """Some TLVs, and as many others as a datagram has room for."""
+    """Return some TLVs, and as many others as a datagram has room for."""
     tlvs = list(fixed)
     room = MAX_DATAGRAM_BYTES - HEADER_BYTES - len(encode_tlvs(Sender(router_id(2), 1), fixed))
     for tlv in repeated:
@@ -94,7 +90,7 @@ def prefix(number: int) -> Prefix:
 
 
 class Victim(Puppet):
-    """An instance whose neighbor is UP, owes much, and is about to be heard once more."""
+    """An instance with a neighbor that is UP and to which many messages are owed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +107,7 @@ class Victim(Puppet):
         return neighbor
 
     def head(self) -> tuple[Tlv, ...]:
-        """What unicast DATA begins with."""
+        """Return the first TLVs of unicast DATA."""
         return (Receiver(router_id(1), self.session), TableVersion(1 << 62))
 
 
@@ -123,7 +119,7 @@ def acks(victim: Victim, runs: tuple[AckRange, ...]) -> Iterator[Tlv]:
 
 
 def worst(cls: type, victim: Victim) -> Iterator[tuple[MessageType, tuple[Tlv, ...]]]:
-    """Messages in which a TLV is at its worst."""
+    """Yield messages in which a TLV has its most expensive value."""
     hello = Hello(10, 255, BIG, BIG)
     us = router_id(1), victim.instance.boot_id
     control, data, beat = MessageType.CONTROL, MessageType.DATA, MessageType.HEARTBEAT
@@ -173,7 +169,8 @@ def worst(cls: type, victim: Victim) -> Iterator[tuple[MessageType, tuple[Tlv, .
 
 
 def cost(victim: Victim, kind: MessageType, tlvs: tuple[Tlv, ...]) -> tuple[int, int]:
-    """Operations and bytes of one datagram, with what is sent because of it."""
+    """Return operations and bytes of one datagram, including those of the messages sent in
+    response."""
     instance = victim.instance
     flags = HeaderFlag.UNICAST_STREAM if kind is MessageType.DATA else HeaderFlag(0)
     sequence = victim.unicast_sequence + 900 if kind is MessageType.DATA else 1000
@@ -223,7 +220,7 @@ def test_runs_cost_what_is_owed_whatever_they_say() -> None:
 
 
 def test_what_was_acknowledged_in_runs_is_owed_no_longer() -> None:
-    """Walked and looked up, it comes to the same."""
+    """Both ways of finding the messages have the same result."""
     for received in (3, OWED - 10):
         victim = Victim()
         sender, last = victim.neighbor.exchange.sender, victim.instance._links[1].multicast_sequence

@@ -1,4 +1,4 @@
-"""A neighbor whose table never ends, or that never stays, does not keep a router from its work."""
+"""A neighbor whose table never ends, or that flaps without end, does not block a router."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD, NEW = "203.0.113.0/24", "192.0.2.0/24"
 
 
 class EndlessWire(FakeWire):
-    """One station there never says that its table ends, and says that it converges."""
+    """A wire with one station that never ends its table and is always CONVERGING."""
 
     endless = "endless"
     hello: Hello | None = None
@@ -47,7 +47,8 @@ class EndlessWire(FakeWire):
 
 
 def line() -> EndlessWire:
-    """west - middle - east, and the one with the endless table on a third link of the middle."""
+    """Build west - middle - east, and a station with an endless table on a third link of the
+    middle."""
     wire = EndlessWire(3)
     for name in ("west", "middle", "east", wire.endless):
         wire.add_node(name)

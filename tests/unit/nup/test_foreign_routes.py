@@ -65,7 +65,7 @@ def test_martians_that_are_allowed_later_are_learned_and_forgotten_again() -> No
 
 
 def cloned(gap: int = 3) -> tuple[FakeWire, list[Node]]:
-    """A line of routers whose ends have one id and announce one prefix."""
+    """Build a line of routers whose ends have one router id and announce one prefix."""
     wire = FakeWire(4)
     nodes = [wire.add_node(name) for name in "abcde"[:gap]] + [
         wire.add_node("clone", clone_of=wire.nodes["a"])
@@ -94,7 +94,7 @@ def test_two_routers_with_one_id_do_not_flap_the_network_and_are_named() -> None
 
 
 def test_a_router_that_issues_seqnos_of_ours_again_and_again_is_named_at_once() -> None:
-    """It is none of our earlier lives: these issue nothing any more."""
+    """It is not an earlier boot of ours: these no longer issue seqnos."""
     wire, nodes = cloned(2)
     began = wire.now
     wire.run(3)
@@ -151,7 +151,7 @@ def test_few_prefixes_are_remembered_for_it() -> None:
 
 
 def test_a_route_that_waits_for_a_newer_seqno_can_be_seen() -> None:
-    """A neighbor claims another's prefix and goes: the honest route is offered, and waits."""
+    """A neighbor claims another's prefix and leaves: the correct route is offered, and waits."""
     wire, a, b = pair()
     liar = wire.add_node("liar")
     wire.connect("b", "liar")

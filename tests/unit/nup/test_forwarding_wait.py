@@ -1,4 +1,4 @@
-"""What waits for the kernel: better news do, worse ones and retractions do not."""
+"""The forwarding wait: better updates wait for the kernel, worse ones and retractions do not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ B = Prefix.parse("10.2.0.0/16")
 
 
 class Line:
-    """a - b - c. Whether b's kernel has followed is for the test to say."""
+    """The network a - b - c. The test decides when b's kernel has followed."""
 
     def __init__(self) -> None:
         self.wire = FakeWire(1)
@@ -31,7 +31,7 @@ class Line:
         return None if route is None else route.metric
 
     def follow(self) -> list[Prefix]:
-        """b's kernel has followed in everything; a moment later."""
+        """Let b's kernel follow completely, and some time pass."""
         followed = self.wire.follow("b")
         self.wire.run(0.1)
         return followed

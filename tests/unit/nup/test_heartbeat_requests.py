@@ -1,4 +1,4 @@
-"""Heartbeats that others trigger: an honest request is answered at once, a flood now and then."""
+"""Triggered heartbeats: an honest request is answered at once, a flood at a limited rate."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lan(seed: int = 1) -> CountingWire:
 
 
 def say(wire: FakeWire, message: Message, source: Address = SOURCE) -> None:
-    """Everybody on the wire hears this."""
+    """Deliver a message to every node on the wire."""
     data = encode(message)
     for name, node in wire.nodes.items():
         node.instance.receive_datagram(data, source, 1, 255, wire.now)

@@ -1,4 +1,4 @@
-"""How adjacencies of an instance form and end."""
+"""Formation and end of adjacencies of an instance."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_heartbeat_costs_no_look_at_the_other_neighbors(monkeypatch: pytest.Mo
 
 
 def heartbeats_of(wire: FakeWire, node: Node, duration_s: float) -> int:
-    """How many heartbeats a node sends meanwhile."""
+    """Return how many heartbeats a node sends in a time."""
     count = 0
 
     def listen(sender: Node, _receiver: Node, data: bytes) -> bool:
@@ -229,7 +229,7 @@ def test_at_rest_every_second_heartbeat_is_saved() -> None:
 
 
 def test_the_heartbeats_of_all_links_leave_together_and_none_too_early() -> None:
-    """To wake a process costs more than what it then sends."""
+    """Waking a process costs more than sending a heartbeat."""
     wire = FakeWire(1)
     hub = wire.add_node("hub")
     segments = [wire.connect("hub", wire.add_node(f"r{number}").name) for number in range(5)]

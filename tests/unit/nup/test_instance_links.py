@@ -1,4 +1,4 @@
-"""What an instance shows; unicast neighbors; costs that follow the link."""
+"""Views of an instance; unicast neighbors; costs that follow the link."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_timers_that_differ_are_reported_on_both_sides_and_harmless() -> None:
 
 
 def heartbeat_sizes(wire: FakeWire, node: Node, duration_s: float) -> list[int]:
-    """Bytes of every heartbeat that a node sends meanwhile."""
+    """Return the bytes of every heartbeat that a node sends in a time."""
     sizes: list[int] = []
 
     def listen(sender: Node, _receiver: Node, data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What an instance does not believe, and how it says so."""
+"""Messages that an instance refuses, and how it reports them."""
 
 from __future__ import annotations
 

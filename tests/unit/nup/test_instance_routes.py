@@ -1,4 +1,4 @@
-"""What an instance learns, holds, loses, and keeps through a restart."""
+"""Routes that an instance learns, holds, loses, and keeps through a restart."""
 
 from __future__ import annotations
 

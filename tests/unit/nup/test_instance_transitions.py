@@ -1,8 +1,4 @@
-"""Every pair of state and event of the table, driven through a running instance by what causes it.
-
-The neighbor is a puppet: it says what a test has it say. TWO_WAY is left in the step that enters
-it, so nothing can happen there from outside; EXCHANGE_BEGUN is that step.
-"""
+"""Every pair of state and event of the table, tested with a running instance and real causes."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ PREFIX = Prefix.parse("198.51.100.0/24")
 
 
 class Puppet:
-    """An instance, and a neighbor on its only link that does what it is told."""
+    """An instance, and a neighbor on its only link that is controlled by the test."""
 
     def __init__(self) -> None:
         self.instance = make_instance()
@@ -53,24 +49,24 @@ class Puppet:
         self.unicast_sequence = 0
         self.unacknowledged: list[tuple[Stream, int]] = []
         self.session = 0
-        """As the instance calls the adjacency."""
+        """The instance's number of the adjacency."""
         self.instance.link_up(link_settings(1, 1), self.now)
         self.instance.originate(LOOPBACK, 0, 0, False, self.now)
         self.drain()
 
     @property
     def state(self) -> AdjacencyState:
-        """Of the adjacency; one that is forgotten is DOWN."""
+        """State of the adjacency; DOWN if there is none."""
         (state,) = [row.state for row in self.instance.neighbors(self.now)] or [AdjacencyState.DOWN]
         return state
 
     @property
     def knows_route(self) -> bool:
-        """Whether what the neighbor told is still in use."""
+        """Whether the neighbor's route is still in use."""
         return any(row.prefix == PREFIX and row.is_selected for row in self.instance.learned())
 
     def drain(self) -> None:
-        """Listen to what the instance says."""
+        """Process the outputs of the instance."""
         for output in self.instance.outputs():
             if not isinstance(output, SendDatagram):
                 continue
@@ -82,7 +78,7 @@ class Puppet:
                     self.session = tlv.session
 
     def wait(self, duration_s: float) -> None:
-        """Let the instance do what is due."""
+        """Let time pass and serve the instance's timers."""
         end = self.now + duration_s
         while (moment := self.instance.next_timer()) is not None and moment <= end:
             self.now = max(self.now, moment)
@@ -112,7 +108,7 @@ class Puppet:
         self.send(MessageType.CONTROL, notice, sequence=self.sequence)
 
     def tell(self, *content: Tlv) -> None:
-        """Unicast DATA."""
+        """Send unicast DATA to the instance."""
         self.unicast_sequence += 1
         self.send(
             MessageType.DATA,
@@ -124,7 +120,7 @@ class Puppet:
         )
 
     def exchange_tables(self) -> None:
-        """Tell a table of one route, and acknowledge whatever was told."""
+        """Send a table of one route, and acknowledge all messages."""
         self.tell(BeginTable(0))
         self.tell(RouteUpdate(PREFIX, 0, 0, False, router_id(2), 5))
         self.tell(EndOfTable(1))
@@ -137,7 +133,7 @@ class Puppet:
         self.send(MessageType.ACK, *(acks or [Ack(OURS.router_id, 1, Stream.UNICAST, 0, ())]))
 
     def reach(self, state: AdjacencyState) -> None:
-        """Lead the adjacency from nothing to a state."""
+        """Bring the adjacency from nothing to a state."""
         if state is not AdjacencyState.DOWN:
             self.heartbeat()
             self.wait(0.05)  # it tells its session
@@ -153,7 +149,7 @@ def _dead(puppet: Puppet) -> None:
 
 
 def _given_up(puppet: Puppet) -> None:
-    """It hears us all the time and acknowledges nothing."""
+    """Have the neighbor hear the instance all the time and acknowledge nothing."""
     puppet.instance.originate(Prefix.parse("203.0.113.0/24"), 0, 0, False, puppet.now)
     is_heard_both_ways = puppet.state.exchanges_routes
     for _ in range(6):
@@ -192,11 +188,12 @@ HEARD = {
     AdjacencyEvent.NEIGHBOR_RESET,
     AdjacencyEvent.NEIGHBOR_RESTARTED,
 }
-"""Caused by a heartbeat, and whoever is heard is not DOWN any more."""
+"""Events caused by a heartbeat, after which the neighbor is not DOWN."""
 
 
 def expected(state: AdjacencyState, event: AdjacencyEvent) -> AdjacencyState:
-    """What the table says, and what follows in the same step."""
+    """Return the state according to the table, including transitions that follow in the same
+    step."""
     if state is AdjacencyState.DOWN and event in HEARD:
         return TRANSITIONS[state, AdjacencyEvent.HELLO_HEARD].state
     after = TRANSITIONS[state, event].state

@@ -1,4 +1,4 @@
-"""What a neighbor says after it has said that it leaves or restarts."""
+"""Messages of a neighbor after it has announced that it leaves or restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses that a neighbor may speak from, and name as next hops; and what is said of others."""
+"""Addresses that a neighbor may send from and name as next hops, and reports about others."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_both_addresses_of_a_point_to_point_subnet_are_good() -> None:
 
 
 def with_named(address: str) -> tuple[FakeWire, Node, NeighborRow]:
-    """b, whose neighbor a says that it has this IPv4 address, and tells a prefix."""
+    """Return b, whose neighbor a names this IPv4 address and advertises a prefix."""
     wire = FakeWire(1)
     a, b = wire.add_node("a"), wire.add_node("b")
     wire.connect("a", "b")
@@ -86,7 +86,7 @@ def with_named(address: str) -> tuple[FakeWire, Node, NeighborRow]:
 def test_a_neighbor_that_names_an_impossible_address_is_reached_by_another_and_named(
     claimed: str,
 ) -> None:
-    """Its routes were installed by it, and whatever followed them was lost."""
+    """Its routes were installed with that address, and packets along them were lost."""
     wire, b, row = with_named(claimed)
     (hop,) = b.learned[LOOPBACK].next_hops
     assert hop.via == wire.nodes["a"].links[1][1].local_address
@@ -140,7 +140,7 @@ def test_an_id_that_can_be_no_routers_is_refused(text: str) -> None:
 
 
 def problems(keyed: str | None) -> dict[str, set[str]]:
-    """What each of two routers says of the other; one of them may have a key."""
+    """Return the problems that two routers report of each other; one of them may have a key."""
     wire = FakeWire(1)
     nodes = [wire.add_node("a"), wire.add_node("b")]
     wire.connect("a", "b", key_rings={} if keyed is None else {keyed: ring()})

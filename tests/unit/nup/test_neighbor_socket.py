@@ -45,7 +45,8 @@ def write_sysctl(family: str, ifname: str, name: str, value: str) -> None:
 
 
 def make_veth_pair() -> None:
-    """left0 and right0, up, with the addresses above and no others; usable at once (no DAD)."""
+    """Create left0 and right0, up, with the addresses above and no others, usable at once (no
+    DAD)."""
     with IPRoute() as netlink:
         netlink.link("add", ifname=LEFT, kind="veth", peer={"ifname": RIGHT})
         write_sysctl("ipv4", "all", "rp_filter", "0")
@@ -97,7 +98,8 @@ def settings_of(ifname: str, family: Family) -> LinkSettings:
 
 
 async def exchange_a_route(family: Family) -> None:
-    """Two instances on the two ends of the pair; the left one's prefix arrives at the right one."""
+    """Run two instances on the two ends of the pair until the left one's prefix arrives at the
+    right one."""
     learned = trio.Event()
 
     def take(outputs: list[Output]) -> None:
@@ -165,7 +167,7 @@ def test_the_filters_numbers_are_the_protocols() -> None:
 
 
 def bind_once_it_can_be(sock: socket.socket, address: tuple[str, int, int, int]) -> None:
-    """A link that has just come up has no address to bind to for a moment."""
+    """Bind as soon as the link, which has just come up, has an address."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -179,7 +181,7 @@ def bind_once_it_can_be(sock: socket.socket, address: tuple[str, int, int, int])
 
 
 def sender(family: Family, *, port: int = NUP_PORT, hop_limit: int = 255) -> socket.socket:
-    """A socket of somebody on the right end."""
+    """Return a socket of another program on the right end."""
     is_ipv6 = family is Family.IPV6
     sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
     index = socket.if_nametoindex(RIGHT)
@@ -198,7 +200,8 @@ def sender(family: Family, *, port: int = NUP_PORT, hop_limit: int = 255) -> soc
 
 
 def with_options(family: Family) -> socket.socket:
-    """A legal form of the packet: options or an extension header before the UDP header."""
+    """Return a socket whose valid packets have options or an extension header before the UDP
+    header."""
     sock = sender(family)
     if family is Family.IPV6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, IPV6_HOP_BY_HOP)

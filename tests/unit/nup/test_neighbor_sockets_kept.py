@@ -1,4 +1,4 @@
-"""The parent keeps the port of a link while engines come and go."""
+"""The parent keeps the port of a link while engines are replaced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["pytestmark"]
 
 
 class Engine:
-    """Takes sockets over, and dies."""
+    """An engine that receives sockets and can be ended."""
 
     def __init__(self) -> None:
         self.descriptors: list[int] = []
@@ -42,7 +42,7 @@ class Engine:
         self.descriptors.append(descriptor)
 
     def die(self) -> list[int]:
-        """Close all; the inodes of what it had."""
+        """Close all sockets. Returns their inodes."""
         inodes = [os.fstat(descriptor).st_ino for descriptor in self.descriptors]
         for descriptor in self.descriptors:
             os.close(descriptor)
@@ -58,7 +58,7 @@ class Sink:
 
 
 def assert_taken() -> None:
-    """Nobody can bind the port: of any device, of this link, or by sharing."""
+    """Check that no other socket can bind the port: on any device, on this link, or shared."""
     for option in (None, socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         for device in (b"", LEFT.encode()):
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as stranger:

@@ -97,14 +97,14 @@ class Rig:
         self.news.set()
 
     async def seen(self, wanted: Callable[[Output], bool]) -> None:
-        """Wait until something like this has come out."""
+        """Wait until a matching output has occurred."""
         with trio.fail_after(5):
             while not any(map(wanted, self.outputs)):
                 self.news = trio.Event()
                 await self.news.wait()
 
     async def seen_state(self, state: AdjacencyState) -> None:
-        """Wait until an adjacency has come to a state."""
+        """Wait until an adjacency has reached a state."""
         await self.seen(lambda output: isinstance(output, AdjacencyChanged) and output.new is state)
 
 
@@ -146,7 +146,7 @@ async def test_a_wrong_ttl_is_seen_and_refused(rig: Rig) -> None:
 
 
 async def test_a_socket_may_be_removed_before_its_first_turn(rig: Rig) -> None:
-    """A link that comes and goes within one burst of the parent's messages."""
+    """A link appears and disappears within one burst of the parent's messages."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.network.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -208,7 +208,8 @@ async def test_a_removed_socket_is_closed_while_others_go_on(rig: Rig) -> None:
 
 
 async def test_every_socket_is_read_before_an_overdue_timer_is_served(rig: Rig) -> None:
-    """We were kept waiting: a heartbeat lies in the buffer, and its sender's time is up."""
+    """The process was delayed: a heartbeat is in the buffer, and the dead interval of its sender
+    has passed."""
     now = 100.0
     rig.network._clock = lambda: now
     rig.network.add_socket(LOOPBACK_IFINDEX, Family.IPV4, open_socket(OURS))

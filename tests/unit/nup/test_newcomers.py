@@ -1,4 +1,4 @@
-"""Who has a place on a link: those heard both ways keep it, newcomers make room for newcomers."""
+"""Places on a link: neighbors heard both ways keep theirs, newcomers replace newcomers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.fakes.nup_pair import LOOPBACK, PEER, listening_instance, make_instan
 from tests.unit.nup.test_instance_transitions import Puppet
 
 SLOWEST = Hello(60_000, 255, 1500, 0)
-"""Dead after four hours and a quarter."""
+"""A hello with a dead interval of four hours and a quarter."""
 
 
 def say(
     instance: NeighborInstance, number: int, sequence: int, now: float, *heard: Tlv
 ) -> list[NeighborHeard]:
-    """A heartbeat of router `number`; what is said of it in turn."""
+    """Deliver a heartbeat of router `number`; the content changes in turn."""
     source = Address(Family.IPV6, (0xFE80 << 112) + (number << 16) + 1)
     sender = Sender(router_id(number), 7)
     tlvs = (SLOWEST, *heard)
@@ -45,7 +45,7 @@ def say(
 
 
 def come_up(instance: NeighborInstance, number: int, now: float) -> None:
-    """Router `number` is heard, and then heard both ways."""
+    """Have router `number` heard, and then heard both ways."""
     entry = say(instance, number, 1, now)[-1]
     us = router_id(1), instance.boot_id
     say(instance, number, 2, now + 0.1, NeighborHeard(*us, 5, entry.session, 0, 0))

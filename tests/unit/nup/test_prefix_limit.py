@@ -1,4 +1,5 @@
-"""No more than `max_prefixes` is learned of a neighbor; what was refused comes with room."""
+"""At most `max_prefixes` are learned from a neighbor; refused prefixes are requested when there is
+room."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def limited_table(limit: int) -> RouteTable:
 def tell(
     table: RouteTable, prefixes: list[Prefix], metric: int = 5, version: int = 1, now: float = 0.0
 ) -> int:
-    """How many of these were refused for want of room."""
+    """Return how many of these updates were refused for want of room."""
     told = [RouteUpdate(prefix, metric, 0, False, ORIGIN, 1) for prefix in prefixes]
     outcomes = table.accept_updates(NEIGHBOR, told, version, now)
     refused = [each for each in outcomes if each.verdict is UpdateVerdict.TABLE_FULL]

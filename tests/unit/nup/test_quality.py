@@ -1,4 +1,4 @@
-"""What heartbeats say of a link: loss, by gaps in their numbers, and the cost that follows it."""
+"""Link quality from heartbeats: loss, by gaps in their numbers, and the cost that follows it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def by_loss(wire: FakeWire, segment: Segment) -> None:
 
 
 def every_other_heartbeat_of(*senders: Node) -> Callable[[Node, Node, bytes], bool]:
-    """A wire that never drops two heartbeats of one node in a row, so that adjacencies live."""
+    """Return a rule that never drops two heartbeats of one node in a row, so that adjacencies stay
+    up."""
     counts = dict.fromkeys(senders, 0)
 
     def drops(sender: Node, _receiver: Node, data: bytes) -> bool:
@@ -89,7 +90,7 @@ def every_other_heartbeat_of(*senders: Node) -> Callable[[Node, Node, bytes], bo
 
 
 def lossy_square() -> tuple[FakeWire, Node, Node, Segment]:
-    """a and b on a wire that can be made bad, and another way round at three times the cost."""
+    """Build a and b on a wire with configurable loss, and another path at three times the cost."""
     wire = FakeWire(7)
     a, b = wire.add_node("a"), wire.add_node("b")
     direct, detour = wire.connect("a", "b"), wire.connect("a", "b", cost=30)

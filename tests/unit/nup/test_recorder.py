@@ -85,7 +85,7 @@ BAD_WIRE = WireFaults(loss=0.1, duplication=0.05, delay_s=0.0005, jitter_s=0.003
 
 
 def eventful(wire: FakeWire, a: Node, b: Node) -> str:
-    """What b lives through, from the middle of one life to the middle of the next."""
+    """Return a recording of b, from the middle of one boot to the middle of the next."""
     wire.run(3)
     recorder = start_recording(wire, b)
     wire.originate("a", *many_prefixes(200))
@@ -336,7 +336,7 @@ def test_what_is_no_recording_is_refused_with_the_reason(text: str, reason: str)
 
 
 def packed(*entries: object) -> str:
-    """A recording whose state is this."""
+    """Return a recording with this state."""
     body = base64.b64encode(zlib.compress(json.dumps(entries).encode())).decode()
     return json.dumps({"routed-recording": 3, "start": {"state": body}})
 

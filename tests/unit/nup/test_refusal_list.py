@@ -1,4 +1,4 @@
-"""Who keeps being refused stays visible, however many addresses somebody makes up."""
+"""A persistently refused sender stays visible, however many addresses another sender uses."""
 
 from __future__ import annotations
 

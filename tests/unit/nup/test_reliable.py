@@ -220,7 +220,7 @@ def test_a_neighbor_that_acknowledges_nothing_is_given_up_after_its_dead_interva
 
 
 def test_no_message_is_owed_for_longer_than_receivers_remember_retractions() -> None:
-    """Whoever makes progress, and leaves one message out, is given up all the same."""
+    """A neighbor that acknowledges all messages but one is given up nevertheless."""
     sender, _ = sender_owing(2)
     now = 0.0
     for number in range(3, 60):

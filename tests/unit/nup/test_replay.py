@@ -1,4 +1,4 @@
-"""python -m routed.replay: what it says of a recording, and its exit status."""
+"""python -m routed.replay: its output for a recording, and its exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A relay passes on what the origin may grant, whatever else is asked for beside it."""
+"""A relay passes on requests that the origin may grant, whatever else is requested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ ORIGINATED = Prefix.parse("203.0.113.0/24")
 
 
 def line() -> tuple[FakeWire, RequestRelay, int]:
-    """origin - relay - asker, another asker on the relay; the origin's seqno."""
+    """Build origin - relay - asker with another asker on the relay. Returns also the origin's
+    seqno."""
     wire = FakeWire(3)
     for name in ("origin", "relay", "asker", "other"):
         wire.add_node(name)
@@ -26,7 +27,7 @@ def line() -> tuple[FakeWire, RequestRelay, int]:
 
 
 def ask(wire: FakeWire, relay: RequestRelay, asker: str, seqno: int, hop_count: int = 64) -> int:
-    """How many requests are passed on for this one."""
+    """Return how many requests are passed on for this one."""
     instance = wire.nodes["relay"].instance
     code = TraceCode.SEQNO_REQUEST_FORWARDED.value
     before = instance.counters()[code]

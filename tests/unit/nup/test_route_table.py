@@ -28,7 +28,7 @@ BOTH = frozenset(Family)
 
 
 class Told:
-    """A table with two neighbors at cost 10, told in versions that count up."""
+    """A table with two neighbors at cost 10, and updates with increasing versions."""
 
     def __init__(self) -> None:
         self.table = RouteTable(OURS)
@@ -55,7 +55,7 @@ class Told:
         return outcomes[0].verdict if outcomes else UpdateVerdict.ACCEPTED
 
     def chosen(self) -> tuple[int, tuple[NeighborKey, ...]] | None:
-        """Metric and neighbors of the selection."""
+        """Return metric and neighbors of the selection."""
         selection = self.table.selection(PREFIX)
         return None if selection is None else (selection.metric, selection.neighbors)
 

@@ -1,4 +1,4 @@
-"""Which links are looked at, and when: none too many, and none is forgotten."""
+"""Links that are served, and when: not too many, and none is forgotten."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def link_local(number: int) -> Address:
 
 @dataclass
 class Alarm:
-    """A link that is nothing but its timer."""
+    """A link that consists of its timer only."""
 
     moment: float
 

@@ -1,4 +1,4 @@
-"""How far and how often others may drive the seqnos of a router's own prefixes."""
+"""Limits on how far and how often others may raise the seqnos of a router's own prefixes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_clock_that_went_back_by_years_is_made_up_for(
 
 
 def test_the_next_boot_can_reach_any_seqno_that_one_was_driven_to() -> None:
-    """Its first number is later by at least the seconds that the driving took, and one start."""
+    """Its first seqno is later by at least the seconds of those raises, and one start."""
     first = 1_000_000
     limits = RaiseLimits(first)
     own = first

@@ -1,4 +1,4 @@
-"""What a session and its messages are worth: numbers nobody can foretell, words in any order."""
+"""Sessions and their messages: unpredictable numbers, messages in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.nup.test_instance_transitions import OURS, PREFIX, Puppet
 
 
 def sessions(seed: int, count: int) -> list[int]:
-    """Of an adjacency that is opened again and again."""
+    """Return the session numbers of an adjacency that is opened repeatedly."""
     instance = NeighborInstance(router_id(1), 101, 1000, random.Random(seed))
     instance.link_up(link_settings(1, 1), 0.0)
     found = []
@@ -42,7 +42,7 @@ def sessions(seed: int, count: int) -> list[int]:
 
 
 def test_no_session_predicts_the_next_one() -> None:
-    """They were counted up: whoever had seen one on a link knew those of all others."""
+    """They were consecutive: a station that had seen one on a link could predict all others."""
     found = sessions(1, 200)
     assert len(set(found)) == len(found)
     assert 0 not in found

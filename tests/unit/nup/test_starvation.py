@@ -1,4 +1,4 @@
-"""Nothing that is offered waits for ever, nothing old comes back, no memory grows without end."""
+"""No offered route waits without limit, no old state returns, and no memory grows without end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def through(table: RouteTable) -> tuple[NeighborKey, ...]:
 
 
 def steal_and_leave(table: RouteTable, ahead: int) -> None:
-    """A neighbor claims another's prefix once, better than any, and goes."""
+    """Have a neighbor claim another's prefix once, better than any other, and leave."""
     tell(table, HONEST, 10, 100, 1, 0.0)
     tell(table, LIAR, 0, 100 + ahead, 1, 0.5)
     table.remove_neighbor(LIAR, 1.0)
@@ -173,7 +173,7 @@ def test_a_tombstone_stays_while_its_neighbors_stream_has_a_gap(table: RouteTabl
 
 
 def test_ever_new_origins_fill_no_memory(table: RouteTable) -> None:
-    """A neighbor that may tell ten prefixes tells one, with 5,000 origins."""
+    """A neighbor that may advertise ten prefixes advertises one, with 5,000 origins."""
     tell(table, HONEST, 50, 100, 1, 0.0)
     refused = 0
     for number in range(5000):

@@ -1,4 +1,4 @@
-"""What it costs to begin whole tables: resets again and again cost no walk over a table."""
+"""Cost of the start of table dumps: repeated resets do not walk the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.nup.test_instance_transitions import Puppet
 ROUTES = 4000
 RESETS = 40
 OPERATIONS_PER_RESET = 25_000
-"""Two heartbeats, a new session, and the first eight messages of a table."""
+"""Operations of two heartbeats, a new session, and the first eight messages of a table."""
 
 
 def prefix(number: int) -> Prefix:
@@ -35,7 +35,7 @@ def prefix(number: int) -> Prefix:
 
 
 def reset(puppet: Puppet, session: int) -> None:
-    """The neighbor calls the adjacency anew, hears what we call it now, and gets a table."""
+    """Have the neighbor reset the adjacency, learn our new number for it, and get a table."""
     puppet.hears_us(session)
     puppet.wait(TRIGGERED_REFILL_MAX_S)
     puppet.hears_us(session)
@@ -52,7 +52,7 @@ def puppet_with_table() -> Puppet:
 def test_resets_cost_no_walk_over_the_table(
     is_new_boot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each made the router sort all that it knows."""
+    """Each reset made the router sort all its prefixes."""
     sorts = 0
 
     def counted(items: set[Prefix]) -> list[Prefix]:

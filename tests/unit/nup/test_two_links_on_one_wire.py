@@ -18,7 +18,8 @@ BEHIND_B = Prefix.parse("198.51.100.0/24")
 
 
 def on_one_wire(*names: str, seed: int = 1, faults: WireFaults | None = None) -> FakeWire:
-    """Nodes as often on the wire as they are named; a and b bring a prefix in."""
+    """Build nodes with as many links to the wire as their name occurs; a and b originate a
+    prefix."""
     wire = FakeWire(seed, faults)
     for name in dict.fromkeys(names):
         wire.add_node(name)

@@ -1,4 +1,4 @@
-"""A gateway that is an address of this router is none, for as long as it is one."""
+"""A gateway that is an address of this router is not used while it is one."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_an_ipv4_link_local_gateway_on_several_links_needs_the_link_named(rib: R
 
 
 def test_a_subnet_that_the_kernel_does_not_route_is_not_connected(rib: Rib) -> None:
-    """B1: and whoever resolved by it follows, both ways."""
+    """B1: and routes that resolved by it follow, both ways."""
     assert settle(rib, static("10.0.0.0/8", "192.0.2.7"), static("10.1.0.0/16", "192.0.2.7%eth0"))
     unrouted = dataclasses.replace(
         ETH0,

@@ -26,7 +26,7 @@ ETH1 = link(3, "eth1", "198.51.100.1/24", "fe80::1/64")
 
 
 def gateway(text: str) -> Gateway:
-    """`192.0.2.2`, `fe80::2%eth0`, `%eth0`, with `*3` for a weight."""
+    """Parse `192.0.2.2`, `fe80::2%eth0`, `%eth0`, with `*3` for a weight."""
     text, _, weight = text.partition("*")
     via, _, dev = text.partition("%")
     return Gateway(Address.parse(via) if via else None, dev or None, int(weight or 1))
@@ -53,7 +53,7 @@ def rib() -> Rib:
 
 
 def settle(rib: Rib, *routes: Route) -> dict[str, tuple[NextHop, ...] | None]:
-    """Install routes; which prefixes changed, and to what."""
+    """Install routes. Returns the changed prefixes and their next hops."""
     for route in routes:
         rib.install(route)
     return {

@@ -1,4 +1,4 @@
-"""An engine that begins to end does end, even if a task of it never does."""
+"""An engine that begins to exit does exit, even if one of its tasks never ends."""
 
 from __future__ import annotations
 

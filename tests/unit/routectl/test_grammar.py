@@ -1,4 +1,4 @@
-"""The command tree is complete, and of one mind with the daemon."""
+"""The command tree is complete and consistent with the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that no honest daemon sends: one error, in one document, and never a traceback."""
+"""Rows that only a faulty daemon sends: one error, in one document, and never a traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WELCOME = encode(Welcome(PROTOCOL_VERSION, "0", "10.255.0.1", Role.ADMIN))
 
 @contextlib.contextmanager
 def server(path: Path, columns: list[str], row: list[Any]) -> Iterator[None]:
-    """Answers each request with one row."""
+    """Run a server that answers each request with one row."""
     body = msgpack.packb([columns, [row]])
 
     def serve(connection: socket.socket) -> None:
@@ -117,7 +117,7 @@ def test_a_picture_shows_routers_whose_neighbor_has_gone_meanwhile() -> None:
 
 
 def test_large_numbers_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They look like the beginning of one that is none."""
+    """They begin with the same bytes as a NaN."""
     row = ROUTE | {"metric": 0xCB7F_FFFF, "tag": 0xCBFF_0000, "age_s": 1e300}
     path = tmp_path / "socket"
     with server(path, list(row), list(row.values())):

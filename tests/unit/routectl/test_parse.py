@@ -1,4 +1,4 @@
-"""Words become commands; what cannot says what could."""
+"""Words become commands; errors name the possible words."""
 
 from __future__ import annotations
 

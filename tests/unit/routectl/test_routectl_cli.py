@@ -32,7 +32,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the daemon listens, known to routectl by its environment."""
+    """Return the path of the daemon's socket, which routectl gets from its environment."""
     path = tmp_path / "routed.sock"
     monkeypatch.setenv("ROUTECTL_SOCKET", str(path))
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -40,7 +40,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Terminal(io.StringIO):
-    """Standard output that a person looks at."""
+    """Standard output that is a terminal."""
 
     def isatty(self) -> bool:
         return True

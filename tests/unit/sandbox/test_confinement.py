@@ -1,4 +1,4 @@
-"""What is said of a sandbox, and what the kernel is asked for, by the version of its interface."""
+"""Descriptions of a sandbox, and requests to the kernel by the version of its interface."""
 
 from __future__ import annotations
 

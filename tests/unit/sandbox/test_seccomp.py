@@ -45,7 +45,7 @@ WORD = 0xFFFF_FFFF
 
 
 def run(program: list[Instruction], architecture: int, number: int, *arguments: int) -> int:
-    """Classic BPF over struct seccomp_data; what a kernel would answer."""
+    """Interpret classic BPF over struct seccomp_data. Returns the answer of the kernel."""
     data = number.to_bytes(4, "little") + architecture.to_bytes(4, "little") + bytes(8)
     for argument in (*arguments, *[0] * 6)[:6]:
         data += argument.to_bytes(8, "little")
@@ -197,7 +197,7 @@ def test_refusals_carry_an_errno_that_python_understands() -> None:
 
 
 def _defined(header: str, *flags: str) -> dict[str, int]:
-    """What the system's own header numbers, by asking the C preprocessor."""
+    """Return the numbers in the system's own header, from the C preprocessor."""
     asked = subprocess.run(
         ["cc", "-E", "-dM", *flags, "-"],
         input=f"#include <{header}>\n",
