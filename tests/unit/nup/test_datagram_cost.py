@@ -1,4 +1,8 @@
-"""Cost of one datagram: it depends on its bytes, and on no number in it."""
+"""Cost of one datagram: it depends on its bytes, and on no number in it.
+
+Operations are lines of this package's code that run, counted by a trace function. Every TLV of the
+registry is sent at its worst: as often as it fits, with the largest numbers that it can carry.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Every pair of state and event of the table, tested with a running instance and real causes."""
+"""Every pair of state and event of the table, tested with a running instance and real causes.
+
+The neighbor is controlled by the test. TWO_WAY is left in the step that enters
+it, so nothing can happen there from outside; EXCHANGE_BEGUN is that step.
+"""
 
 from __future__ import annotations
 
