@@ -31,7 +31,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 PYTEST_JOBS := --numprocesses $(JOBS) --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim flood soak attack fuzz sanitize clean
+.PHONY: help venv run test lint type unit bench sim flood soak attack fuzz sanitize wheel deb debtest clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -95,6 +95,16 @@ sanitize: $(STAMP) ## the C extensions in their tests, under the sanitizers of g
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider tests/unit/fib tests/unit/rib tests/unit/snapshot \
 	  tests/property/test_trie.py tests/property/test_fib_search.py tests/property/test_delta_tracker.py
+
+wheel: $(STAMP) ## the wheel with its data files, into dist/
+	@$(PIP) wheel --wheel-dir dist --no-deps --no-build-isolation .
+	@ls dist/routed-*.whl
+
+deb: $(STAMP) ## the package for Debian 12, into build/deb/ (docs/install.md)
+	@packaging/build-deb.sh $(abspath $(BIN))/python build/deb
+
+debtest: deb ## install, run, upgrade and purge it in a bare Debian 12 (root, debootstrap)
+	@packaging/try-deb.sh build/deb/routed_*.deb build/debtest
 
 clean: ## remove the virtual environment, caches and build products
 	rm -rf $(VENV) build dist bench-results *.egg-info ipc/*.so routed/*/*.so routed/*/*/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

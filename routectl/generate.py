@@ -2,6 +2,7 @@
 
     docs/routectl.1             the manual page
     routectl/quick_table.py     the plain commands, for `routectl/quick.py`
+    configs/completions/        the completion scripts of `routectl completion`, for packages
 
 A test fails while a file differs from its generated content.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ipc.control import REQUEST_TYPES
 from routectl.commands import TREE
+from routectl.completion import script
 from routectl.grammar import Ask, Assess, Fields, Flag, Keyword, Leaf, Positional, leaves
 from routectl.manual import manual_page
 from routectl.render import views
@@ -110,9 +112,16 @@ def _literal(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def _completion(shell: str) -> Callable[[], str]:
+    return lambda: "".join(f"{line}\n" for line in script(shell))
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "routectl/quick_table.py": quick_table,
     "docs/routectl.1": manual_page,
+    "configs/completions/routectl.bash": _completion("bash"),
+    "configs/completions/_routectl": _completion("zsh"),
+    "configs/completions/routectl.fish": _completion("fish"),
 }
 
 if __name__ == "__main__":
