@@ -26,7 +26,7 @@ class Final:
 
     result: Result = field(default_factory=lambda: Result(ResultCode.OK))
     descriptor: int | None = None
-    """Sent with the result. The client receives a copy; the daemon keeps its own."""
+    """Descriptor sent with the result. The client receives a copy; the daemon keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)

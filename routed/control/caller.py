@@ -12,6 +12,6 @@ class Caller(NamedTuple):
 
     uid: int
     pid: int
-    """For people only: a pid may be reused."""
+    """Pid of the process, for people only: it may be reused."""
     session: int = 0
     """Counts sessions of this engine from 1; never reused."""

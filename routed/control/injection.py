@@ -66,7 +66,7 @@ class InjectionRefusal:
     """One route that is refused."""
 
     route: int
-    """Its number in the request, IPv4 before IPv6."""
+    """Number of the route in the request, IPv4 before IPv6."""
     problem: str
 
 

@@ -36,7 +36,7 @@ MOST_PREFIXES = 256
 """Prefixes of a large table between two checkpoints: 0.1 ms of work at first, 2 ms later."""
 
 _NO_TURN = contextlib.nullcontext()
-"""For a first page, which is made quickly."""
+"""Turn of a first page, which is made quickly."""
 
 
 class AnswerSender:

@@ -90,7 +90,8 @@ __all__ = [
 ]
 
 MAX_SESSIONS = 256
-"""Each holds a task, a descriptor, and at most one socket buffer (208 KiB) in the kernel."""
+"""Most sessions. Each holds a task, a descriptor, and at most one socket buffer (208 KiB) in the
+kernel."""
 
 RESERVED_FOR_ADMIN = 16
 """Sessions of these for admins, who can connect however many readers there are."""

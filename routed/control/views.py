@@ -52,7 +52,7 @@ class FibState(enum.Enum):
     SHADOWED = "shadowed"
     """The kernel has it, and prefers a foreign route of better priority."""
     DECOUPLED = "decoupled"
-    """Kept out of the kernel by `fib decouple`."""
+    """The route is kept out of the kernel by `fib decouple`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class NeighborView:
     """One neighbor on one interface."""
 
     router_id: Address | None
-    """None until its first message is understood."""
+    """Router id; None until its first message is understood."""
     interface: str
     address: Address
     state: str
@@ -77,7 +77,7 @@ class NeighborView:
     uptime_s: float | None
     """Since it came up; None while it is not up."""
     dead_in_s: float | None
-    """Until the dead interval ends the adjacency."""
+    """Time until the dead interval ends the adjacency."""
     rtt_ms: float | None
     """Smoothed; None before the first measurement."""
     rto_ms: float | None
@@ -87,7 +87,7 @@ class NeighborView:
     prefixes: int
     """Learned from the neighbor and feasible."""
     problem: str = ""
-    """Why its messages are refused, or which settings disagree; empty if all is well."""
+    """Reason why its messages are refused, or settings that disagree; else empty."""
     window: int = 0
     """DATA messages that may be unacknowledged at the same time."""
     in_flight: int = 0
@@ -124,7 +124,7 @@ class InterfaceView:
     has_nup: bool
     """Whether NUP runs on it."""
     cost: int | None
-    """None where NUP is not configured, as is the hello interval."""
+    """Cost of the link; None where NUP is not configured, as is the hello interval."""
     hello_interval_s: float | None
     neighbors: int
     """Adjacencies that are up."""
@@ -146,14 +146,14 @@ class RouteView:
     next_hops: tuple[NextHopView, ...]
     selected: bool
     fib_state: FibState | None
-    """None if it is not to be installed by routed."""
+    """FIB state; None if routed is not to install the route."""
     fib_reason: str
-    """Why it failed or is not usable, or which foreign route the kernel prefers; else empty."""
+    """Reason why it failed or is unusable, or the foreign route that the kernel prefers."""
     age_s: float
     owner: str
     """The owner of an injected route (`routed/control/injection.py`); empty for other routes."""
     lease_s: float | None
-    """Until its lease expires; None if it has no timed lease."""
+    """Time until its lease expires; None if it has no timed lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class ExplainView:
     trie_path: tuple[str, ...]
     """The steps of a lookup in the snapshot, one line for each."""
     unusable_reasons: tuple[str, ...] = ()
-    """Each of `unusable`, with the reason why its best candidate is not usable."""
+    """The prefixes of `unusable`, each with the reason why its best candidate is not usable."""
     waiting: tuple[str, ...] = ()
     """Prefixes that cover the address and for which neighbors advertise an infeasible route."""
 
@@ -228,7 +228,7 @@ class FibView:
     next_hops: tuple[NextHopView, ...]
     state: FibState
     reason: str
-    """Why it failed, or which foreign route the kernel prefers; else empty."""
+    """Reason why it failed, or the foreign route that the kernel prefers; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class FibTotals:
     failed: int
     pending: int
     stale: int
-    """In the kernel and no longer desired; they are removed once the engine is in sync."""
+    """Routes in the kernel that are no longer desired; removed once the engine is in sync."""
     coupled: bool
     """False after `fib decouple`."""
     nexthop_objects: int = 0
@@ -280,7 +280,7 @@ class StatusView:
     router_id: Address
     config_path: str
     last_reload: ReloadView | None
-    """None if there was none since the engine started."""
+    """The last reload; None if there was none since the engine started."""
     routes: int
     """Prefixes in the RIB."""
     neighbors: int
@@ -296,7 +296,7 @@ class StatusView:
     """`confirmed`; `switching` while a reload is carried out; `unconfirmed` while it waits for a
     `confirm`; `returning` until an engine runs with the previous configuration again."""
     confirm_left_s: float | None = None
-    """Until an unconfirmed configuration is rolled back; else None."""
+    """Time until an unconfirmed configuration is rolled back; else None."""
     confirm_token: str | None = None
     """The name that `confirm` may give; None unless a configuration is unconfirmed."""
     parent_silent_s: float | None = None
@@ -306,7 +306,7 @@ class StatusView:
     the configuration was rolled back."""
     health: HealthState = HealthState.OK
     problems: tuple[str, ...] = ()
-    """Why `health` is not `ok`, the worst first."""
+    """Reasons why `health` is not `ok`, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,14 +323,14 @@ class NextHopObjectView:
     """A kernel nexthop object: one next hop, or a group of several."""
 
     id: int
-    """As `ip nexthop` shows it."""
+    """Id as shown by `ip nexthop`."""
     next_hops: tuple[NextHopView, ...]
     """The next hops of the routes that use it."""
     active: tuple[NextHopView, ...]
     """The next hops that the kernel uses, without dead ones; empty if it has no such object."""
     state: FibState
     reason: str
-    """Why the kernel has refused it; else empty."""
+    """Reason why the kernel has refused it; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,12 +341,12 @@ class RuleView:
     family: str
     """`ipv4` or `ipv6`."""
     rule: str
-    """As `ip rule` writes it."""
+    """Rule in the format of `ip rule`."""
     ip_rule: dict[str, object]
     """As `ip -j rule` writes it."""
     state: FibState
     reason: str
-    """Why the kernel does not have it; else empty."""
+    """Reason why the kernel does not have it; else empty."""
 
     @classmethod
     def of(cls, rule: PolicyRule, problem: str) -> RuleView:
@@ -366,9 +366,9 @@ class ConfigView:
     """One line of the configuration in force."""
 
     option: str
-    """Its path, such as `interfaces.eth0.cost`."""
+    """Path of the option, such as `interfaces.eth0.cost`."""
     value: str | None
-    """As in a file; None for a line that begins a section."""
+    """Value as in a file; None for a line that begins a section."""
     is_default: bool
     """Whether it equals the default."""
     line: str
@@ -380,7 +380,7 @@ class ProtocolView:
     """One source of routes."""
 
     protocol: str
-    """As in `source` of a route."""
+    """Source of routes, as in `source` of a route."""
     state: str
     """up, down (configured, without any adjacency or link), or off (not configured)."""
     distance: int

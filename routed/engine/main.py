@@ -146,7 +146,7 @@ class Engine:
             resources: acquired before the process was confined.
         """
         self.components: Components | None = None
-        """None until the first configuration takes effect."""
+        """The components; None until the first configuration takes effect."""
         self._resources = resources
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._clock = MonotonicClock()

@@ -73,7 +73,7 @@ class Redistribution:
         self._summaries: tuple[SummaryConfig, ...] = ()
         self._martians: MartianRules = NO_EXCEPTIONS
         self._covered: dict[Prefix, set[Prefix]] = {}
-        """By summary: the prefixes inside it that are originated or learned."""
+        """Prefixes inside each summary that are originated or learned."""
         self._originated: dict[Family, set[int]] = {family: set() for family in Family}
 
     def apply(
@@ -125,7 +125,7 @@ class Redistribution:
         originated = self._originated[family]
         by_prefix = {rule.source for rule in self._rules if rule.match}
         known: dict[int, _Origination | None] = {}
-        """By identity of attributes, where the prefix does not matter."""
+        """Results by identity of attributes, where the prefix does not matter."""
         originations: dict[_Origination, list[Prefix]] = {}
         withdrawn: list[Prefix] = []
         for key, best in rows:

@@ -101,7 +101,8 @@ class Router:
         """The configuration in force."""
         self.links: dict[int, Interface] = {}
         self.version = 0
-        """Raised by any change of the route tables: candidates, best paths, FIB progress."""
+        """Number that increases with any change of the route tables: candidates, best paths, FIB
+        progress."""
         self.rib = Rib()
         self.desired = DesiredFib(config.fib.table_id)
         self.convergence = ConvergenceClock()
@@ -118,7 +119,7 @@ class Router:
             rng=self._rng,
         )
         self.changes = ChangeHub()
-        """For `monitor`."""
+        """Changes for `monitor`."""
         self._observer = ChangeObserver(self.changes, self.ifname_of)
         self._log = log
         self._on_change = on_change

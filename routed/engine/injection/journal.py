@@ -130,8 +130,8 @@ _KINDS: dict[type[Record], _Kind] = {
 _CLASSES = {kind: record_class for record_class, kind in _KINDS.items()}
 
 _Held = dict[int, tuple[KeptAttributes, float | None, int]]
-"""By key: the attributes of the route, the end of its lease, and how many renewals of its owner
-came before it."""
+"""Attributes of the route, end of its lease, and number of renewals of its owner before it, by
+key."""
 
 
 def check(records: Iterable[Record]) -> None:

@@ -46,7 +46,7 @@ class ParentReports:
         """Messages to engines that the parent could not send."""
         self.log_lines: deque[LogLine] = deque(maxlen=LOG_LINES_SHOWN)
         self.reloads: Counter[str] = Counter()
-        """By outcome, since this engine started."""
+        """Number of reloads by outcome, since this engine started."""
         self.last_reload: LastReload | None = None
         self._rule_parts: list[RuleReport] = []
 

@@ -113,7 +113,7 @@ class TopologyWalk:
         self._neighbors_at: dict[tuple[Address, int], Address] = {}
         """Router ids by address and link."""
         self._via_cache: dict[int, tuple[tuple[NextHop, ...], Via]] = {}
-        """By identity of the next hops, which are kept so that no other object has it."""
+        """Neighbors by identity of the next hops, which are kept so that no other object has it."""
         self._runs: list[list[Address]] = [[]]
         """Router ids in runs, each sorted but the last."""
         self._steps = self._walk()
