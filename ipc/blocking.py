@@ -5,7 +5,7 @@
             print(neighbor["router_id"], neighbor["state"])
 
 One request is in flight at a time. The client connects when a connection is first needed, and again
-after the daemon has gone away. A request is sent at most once: it is repeated on a new connection
+after the daemon has ended. A request is sent at most once: it is repeated on a new connection
 only if the kernel did not accept it on the old one, so nothing is executed twice. If an answer is
 not read to its end, the connection is closed (the daemon then stops the dump), and the next request
 opens another.
@@ -285,7 +285,7 @@ class ControlClient:
                 closes it, the watch ends at once, not at the next change.
 
         Raises:
-            ControlError: the request failed, or the daemon has gone.
+            ControlError: the request failed, or the daemon has ended.
             BrokenPipeError: the reader of the output has closed it.
         """
         self.close()

@@ -7,7 +7,7 @@ guarantees even for a cancelled send, so cancellation leaves the channel usable.
 Back-pressure is the socket's own: `send` waits while the peer's buffer is full. Owners keep *state*
 to send (a dirty set), never an unbounded queue of messages.
 
-Failure: `ChannelClosed` when the peer is gone, `FrameError` for a message that is no frame.
+Failure: `ChannelClosed` if the peer has closed, `FrameError` for a message that is not a frame.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Channel", "ChannelClosed", "Received"]
 
 
 class ChannelClosed(IpcError):
-    """The other end has gone."""
+    """The other end has closed the connection."""
 
 
 class Received(NamedTuple):
@@ -65,7 +65,7 @@ class Channel:
         """Send one frame, and a copy of one descriptor if given (the caller keeps its own).
 
         Raises:
-            ChannelClosed: the peer is gone.
+            ChannelClosed: the peer has closed the connection.
             FrameError: the frame is over the channel's limit, or the kernel does not take it (too
                 long for the socket's buffer, too many descriptors in flight); it was not sent.
         """
@@ -81,9 +81,9 @@ class Channel:
         """Receive one frame.
 
         Raises:
-            ChannelClosed: the peer is gone.
+            ChannelClosed: the peer has closed the connection.
             FrameError: a message that is no frame, or over the limit.
-            IpcError: more than one descriptor came along; all are closed.
+            IpcError: more than one descriptor was received; all are closed.
         """
         try:
             message, ancillary, flags, _ = await self._socket.recvmsg(

@@ -7,7 +7,7 @@
         ...                        # announced as long as this block runs, and no longer
 
 Blocking; `ipc.trio_client.TrioClient` has the same methods for trio. One connection, made when it
-is first needed and again after the daemon has gone away. Routes leased for the session are removed
+is first needed and again after the daemon has ended. Routes leased for the session are removed
 with the old connection, so a program that must stay announced calls `replace` from time to time, as
 a health check does anyway (docs/injection.md has one).
 

@@ -76,7 +76,7 @@ class Session:
             credentials: of the process that connected.
             number: of the session.
             now: trio's clock.
-            closer: closes the connection, and descriptors that came along.
+            closer: closes the connection, and received descriptors.
         """
         self.credentials = credentials
         self.number = number
@@ -132,7 +132,7 @@ class Session:
             ClientGone: the client has disconnected.
             CredentialsError: the message was not written by the user who connected.
             FrameError: the message is not a frame, or too long.
-            Misuse: a descriptor came along, which kernels before Linux 6.16 cannot refuse.
+            Misuse: a descriptor was received, which kernels before Linux 6.16 cannot refuse.
         """
         message, ancillary, flags = await self._receive_message()
         strays = received_descriptors(ancillary)

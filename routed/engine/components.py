@@ -99,7 +99,7 @@ class Components:
 
         Args:
             message: any that the authority table allows while the engine runs.
-            descriptor: came along; becomes the component's.
+            descriptor: received with it; becomes the component's.
             now: seconds, monotonic.
         """
         match message:

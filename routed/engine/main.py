@@ -71,7 +71,7 @@ _LAST_MOMENTS_S = 2.0
 
 
 def run_engine(uid: int, gid: int, sandbox: str) -> int:
-    """Run the engine until the parent sends Stop or goes away.
+    """Run the engine until the parent sends Stop or exits.
 
     Args:
         uid: of the user to run as.
@@ -95,7 +95,7 @@ def run_engine(uid: int, gid: int, sandbox: str) -> int:
 def _send_hello(channel: socket.socket) -> None:
     """Send the version of this process; the parent waits for it before it sends anything."""
     (frame,) = frames_of(hello_of_this_process())
-    with suppress(BrokenPipeError):  # the parent is gone, which ends this process soon
+    with suppress(BrokenPipeError):  # the parent has exited, which ends this process soon
         channel.sendmsg([pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)])
 
 
@@ -130,7 +130,7 @@ def _hand_over_listener(channel: socket.socket, listener: int) -> None:
     """
     (frame,) = frames_of(RefusalsWatched())
     message = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
-    with suppress(BrokenPipeError):  # the parent is gone, which ends this process soon
+    with suppress(BrokenPipeError):  # the parent has exited, which ends this process soon
         channel.sendmsg([message], pack_descriptor(listener))
     os.close(listener)
 
@@ -172,7 +172,7 @@ class Engine:
                 # turns as it has messages.
                 burst = await self._channel.receive_burst(_BURST_FRAMES)
             except ChannelClosed:
-                return  # the parent is gone
+                return  # the parent has exited
             for frame, descriptor in burst:
                 message_class = check_authority(
                     frame.type,

@@ -3,7 +3,7 @@
     clients --ask--> ParentClient --request, request id--> SendQueue --> parent
                           ^----------- receive_answer <------ receive loop <--+
 
-Each request has an id of its own, which the answer repeats. An answer for which no request waits
+Each request has its own id, which the answer repeats. An answer for which no request waits
 any more is dropped: its client has disconnected, or the request has timed out.
 """
 

@@ -72,7 +72,7 @@ class SendQueue:
         """Do nothing: a logger closes its sink, but the channel is closed by its owner."""
 
     async def run(self) -> None:
-        """Send whatever comes, until cancelled or the parent is gone."""
+        """Send what is queued, until cancelled or the parent has exited."""
         while True:
             await self._has_more.wait()
             self._has_more = trio.Event()
@@ -85,7 +85,7 @@ class SendQueue:
         """Send everything that waits.
 
         Raises:
-            ChannelClosed: the parent is gone.
+            ChannelClosed: the parent has exited.
         """
         while (item := self._pop_message()) is not None:
             await self._send_message(*item)

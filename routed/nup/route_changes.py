@@ -118,7 +118,7 @@ class RouteReporter:
             self._log.emit(RoutesLearned(family, tuple(fresh), path))
 
     def record_delivered(self, ifindex: int, message: OutgoingData) -> None:
-        """Handle a message that every neighbor it was owed to has acknowledged, or is gone."""
+        """Handle a message that no neighbor still has to acknowledge."""
         self._report_lost(self._hold.record_delivered(message.retracted, ifindex, message.version))
 
     def record_link_empty(self, ifindex: int) -> None:

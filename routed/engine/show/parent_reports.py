@@ -76,7 +76,7 @@ class ParentReports:
     def handle_reload(self, answer: ReloadFinished, now: float) -> None:
         """Count a reload, if it was to change the configuration.
 
-        The state of the configuration comes as a message of its own.
+        The state of the configuration arrives in a separate message.
         """
         if answer.changes_state:
             self.reloads["done" if answer.is_ok else "failed"] += 1

@@ -435,7 +435,7 @@ class Link:
         self._schedule.touch(self.settings.ifindex)
 
     def pop_service_queue(self) -> list[Neighbor]:
-        """Return the neighbors to serve, each once, without those that are gone."""
+        """Return the neighbors to serve, each once, without removed ones."""
         if not self._service_queue:
             return []
         waiting, self._service_queue = self._service_queue, {}
@@ -450,7 +450,7 @@ class Link:
             moment, key = heapq.heappop(self._timers)
             neighbor = self.neighbors.get(key)
             if neighbor is None or neighbor.timer_at != moment:
-                continue  # it is gone, or an earlier timer has replaced this one
+                continue  # it was removed, or an earlier timer has replaced this one
             neighbor.timer_at = None
             rung.append(neighbor)
         return rung
@@ -467,7 +467,7 @@ class Link:
             self._drop_stale_timers()
 
     def _drop_stale_timers(self) -> None:
-        """Drop timers that were replaced, or whose neighbors are gone.
+        """Drop timers that were replaced, or whose neighbors were removed.
 
         Each would be skipped when its time comes; but newcomers may be added and removed faster.
         """

@@ -192,7 +192,7 @@ class UpdateBatch:
 
 
 Advertisement = Callable[[Prefix], RouteUpdate | None]
-"""Look up what a link may be advertised of a prefix now; None when nothing (or it is gone)."""
+"""Look up what a link may be advertised of a prefix now; None if it is not advertised."""
 
 
 class LinkAdvertiser:
@@ -312,7 +312,7 @@ class TableDump:
     def pop_batch(
         self, advertisement: Advertisement, waiting: Container[Prefix] = ()
     ) -> UpdateBatch | None:
-        """Return one message's worth of updates; prefixes that have gone meanwhile are skipped.
+        """Return one message's worth of updates; prefixes withdrawn meanwhile are skipped.
 
         It ends before the first prefix that is `waiting`; None when that is the very next one.
         """

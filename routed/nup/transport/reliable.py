@@ -340,7 +340,7 @@ class ReliableSender:
         self._in_flight[owed] = None
 
     def _complete(self, owed: _Owed, delivered: list[OutgoingData]) -> None:
-        """Remove one message: the neighbor has acknowledged it, or is gone."""
+        """Remove one message: the neighbor has acknowledged it, or was removed."""
         message = owed.message
         del self._owed[message.stream][message.sequence]
         self._in_flight.pop(owed, None)
