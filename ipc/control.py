@@ -117,8 +117,7 @@ ROW_BYTES_MAX = CONTROL_FRAME_MAX_BYTES - 1024
 """Largest row in bytes; in a longer one, the ends of the longest values are cut off."""
 
 LEFT_OUT = "left_out"
-"""The additional column of a page with a truncated row: the number of list items or text bytes left
-out, by column."""
+"""The additional column of a page with a truncated row: what is left out, by column."""
 
 RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (

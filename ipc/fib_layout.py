@@ -177,7 +177,10 @@ SOURCE_WORDS = {
     5: "redistributed",
     6: "kernel",
 }
-TYPE_WORDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+TYPE_WORDS = {
+    1: "unicast", 2: "local", 3: "broadcast", 6: "blackhole", 7: "unreachable", 8: "prohibit",
+    9: "throw",
+}  # fmt: skip
 
 
 class SnapshotError(Exception):

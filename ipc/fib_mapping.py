@@ -65,7 +65,7 @@ class FoundRoute:
 
     prefix: str
     type: str
-    """unicast, blackhole, unreachable or prohibit."""
+    """unicast, blackhole, ... (`TYPE_WORDS`)."""
     source: str
     distance: int
     metric: int

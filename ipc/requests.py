@@ -16,8 +16,8 @@ values that cannot be sent; the daemon validates the rest.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypedDict, cast
 
 from ipc.control import (
     Lease,
@@ -26,6 +26,7 @@ from ipc.control import (
     RouteNextHop,
     RouteOperation,
 )
+from ipc.route_rules import KERNEL_ATTRIBUTES
 from ipc.routes import BatchPacker, one_route
 
 __all__ = [
@@ -61,6 +62,8 @@ class Route(NamedTuple):
     type: str = "unicast"
     metric: int = 0
     tag: int = 0
+    kernel_attributes: tuple[tuple[str, str], ...] = ()
+    """Words and texts of ip-route(8), such as (("src", "192.0.2.1"), ("mtu", "lock 1400"))."""
 
 
 def lease_of(term: LeaseTerm) -> Lease:
@@ -88,13 +91,33 @@ class RouteOptions(TypedDict, total=False):
     next_hops: Sequence[NextHop]
     """Several, instead of `via` and `dev`."""
     type: str
-    """unicast (when absent), blackhole, unreachable or prohibit; only unicast has next hops."""
+    """unicast (when absent), blackhole, unreachable, prohibit or throw, which have no next hop;
+    local or broadcast, which have `dev`."""
     metric: int
     """Decides between injected routes of one prefix, 0 to 2**32 - 2; lower wins."""
     tag: int
     """A mark that policy reads, 0 to 2**32 - 1."""
     lease: LeaseTerm
     """Lease: None (the default), "session", or seconds (1 to 86400)."""
+    src: str
+    """Source address of the host's own packets. This and all that follows is as in ip-route(8)."""
+    scope: str
+    realm: str
+    mtu: int | str
+    """Bytes; `"lock 1400"` keeps the kernel from lowering it. All metrics may be locked so."""
+    advmss: int | str
+    window: int | str
+    initcwnd: int | str
+    initrwnd: int | str
+    hoplimit: int | str
+    rto_min: str
+    """Such as "200ms"."""
+    quickack: bool
+    congctl: str
+    features: str
+    """ecn."""
+    pref: str
+    """low, medium or high, for IPv6."""
 
 
 def owner_for(lease: LeaseTerm, owner: str) -> str:
@@ -118,12 +141,14 @@ def change_route(
         raise ValueError("give `via` and `dev`, or `next_hops`, not both")
     if not hops and (via or dev):
         hops = (NextHop(via, dev),)
+    given = cast("Mapping[str, object]", options).items()
     route = Route(
         prefix,
         hops,
         options.get("type", "unicast"),
         options.get("metric", 0),
         options.get("tag", 0),
+        tuple((word, _text(value)) for word, value in given if word in KERNEL_ATTRIBUTES),
     )
     lease = options.get("lease")
     packed, prefix_len = _packed(prefix)
@@ -135,6 +160,10 @@ def change_route(
         lease=lease_of(lease),
         owner=owner_for(lease, owner),
     )
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _check_words(options: RouteOptions) -> None:
@@ -183,7 +212,7 @@ def change_requests(
 
 def _attributes(route: Route) -> RouteAttributes:
     hops = tuple(RouteNextHop(*hop) for hop in route.next_hops)
-    return RouteAttributes(route.type, hops, route.metric, route.tag)
+    return RouteAttributes(route.type, hops, route.metric, route.tag, route.kernel_attributes)
 
 
 def _packed(prefix: str) -> tuple[bytes, int]:

@@ -55,6 +55,8 @@ class RouteAttributes:
     next_hops: tuple[RouteNextHop, ...] = ()
     metric: int = 0
     tag: int = 0
+    kernel_attributes: tuple[tuple[str, str], ...] = ()
+    """Words and texts of ip-route(8), such as ("mtu", "lock 1400")."""
 
 
 @dataclass(frozen=True, slots=True)

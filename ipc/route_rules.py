@@ -16,6 +16,7 @@ from ipc.control import ROUTE_NEXT_HOPS_MAX, RouteAttributes, RouteNextHop
 from ipc.texts import clip_text
 
 __all__ = [
+    "KERNEL_ATTRIBUTES",
     "LEASE_MAX_S",
     "LEASE_MIN_S",
     "OWNER_NAME",
@@ -31,8 +32,18 @@ __all__ = [
     "quoted",
 ]
 
-ROUTE_TYPES = ("unicast", "blackhole", "unreachable", "prohibit")
+ROUTE_TYPES = (
+    "unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw",
+)  # fmt: skip
 """The labels of RouteType; a test compares them."""
+
+KERNEL_ATTRIBUTES = (
+    "src", "scope", "realm", "mtu", "advmss", "window", "initcwnd", "initrwnd", "hoplimit",
+    "rto_min", "quickack", "congctl", "features", "pref",
+)  # fmt: skip
+"""What a route may have in the kernel besides, by its word in ip-route(8). The engine reads the
+texts (`routed/model/kernel_attributes.py`); a test compares the words."""
+_TYPES_WITH_LINK = ("local", "broadcast")
 
 LEASE_MIN_S = 1.0
 LEASE_MAX_S = 86_400.0
@@ -91,10 +102,28 @@ def attributes_problem(attributes: RouteAttributes) -> str | None:
         problem = _next_hop_problem(next_hop)
         if problem is not None:
             return problem
+    problem = _words_problem(attributes.kernel_attributes)
+    if problem is not None:
+        return problem
+    if attributes.type in _TYPES_WITH_LINK:
+        hops = attributes.next_hops
+        is_link = len(hops) == 1 and hops[0].via is None
+        return None if is_link else f"a {attributes.type} route needs `dev`, and no `via`"
     if attributes.type == "unicast":
         has_next_hop = bool(attributes.next_hops)
         return None if has_next_hop else "a unicast route needs a next hop: `via`, `dev` or both"
     return f"a route of type {attributes.type} has no next hop" if attributes.next_hops else None
+
+
+def _words_problem(words: tuple[tuple[str, str], ...]) -> str | None:
+    if len(words) > len(KERNEL_ATTRIBUTES):
+        return f"a route has at most {len(KERNEL_ATTRIBUTES)} attributes"
+    for word, text in words:
+        if word not in KERNEL_ATTRIBUTES:
+            return f"{quoted(word)} is no attribute of a route: {', '.join(KERNEL_ATTRIBUTES)}"
+        if len(text) > _QUOTED_BYTES:
+            return f"{word}: {quoted(text)} is too long"
+    return None
 
 
 def _next_hop_problem(next_hop: RouteNextHop) -> str | None:

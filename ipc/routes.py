@@ -46,8 +46,8 @@ _BATCH_BYTES = CONTROL_FRAME_MAX_BYTES * 5 // 8
 one more set of attributes, with ROUTE_NEXT_HOPS_MAX, and the encoding around it all."""
 
 _ATTRIBUTES_BYTES = 80
-"""Bytes of one set of attributes with one next hop, as a generous estimate; each further next hop
-adds as much again."""
+"""Bytes of one set of attributes with one next hop, as a generous estimate; each further next hop,
+and each kernel attribute, adds as much again."""
 
 
 class BatchPacker:
@@ -88,7 +88,8 @@ class BatchPacker:
             if len(attributes.next_hops) > ROUTE_NEXT_HOPS_MAX:
                 raise ValueError(f"a route has at most {ROUTE_NEXT_HOPS_MAX} next hops")
             number = self._numbers[attributes] = len(self._numbers)
-            self._size += _ATTRIBUTES_BYTES * (1 + len(attributes.next_hops))
+            items = len(attributes.next_hops) + len(attributes.kernel_attributes)
+            self._size += _ATTRIBUTES_BYTES * (1 + items)
         return number
 
     def add(self, packed: bytes, prefix_len: int, number: int, origin: int) -> bool:

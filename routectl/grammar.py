@@ -103,6 +103,8 @@ class ValueKind(enum.Enum):
     DURATION = "DURATION"
     TYPE = "TYPE"
     """A type of route."""
+    ATTRIBUTE = "VALUE"
+    """Of an attribute of a route; `lock` may stand before it."""
     OWNER = "OWNER"
     NAME = "NAME"
     """The token of a configuration that awaits its confirmation."""

@@ -9,12 +9,13 @@ A route is a line and its continuation lines: `ip route` prints each of several 
 that begins with a tab, and `ip -o route` writes a backslash and a tab instead of the line break.
 `#` and `;` begin a comment, at the start of a line or after a blank.
 
-`metric` is the metric within the RIB, and `tag` is a word of routed. What `ip route` prints for
-information (`proto`, `scope`, `pref`, `nhid`, the `dev lo` of an IPv6 blackhole, flags such as
-`linkdown`) is ignored. Attributes that an injected route cannot have (`src`, `mtu`, `expires`, ...)
-are refused, because ignoring them would change the route. Contradictions (two gateways, two types)
-are refused, too, even where `ip route` would use the last value. A route that the kernel created
-itself (`proto kernel`) cannot be injected.
+`metric` is the metric within the RIB, and `tag` is a word of routed. Attributes of the kernel
+(`src`, `mtu lock 1400`, ...) are kept. What `ip route` prints for information (`proto`, `nhid`, a
+`scope` or `pref` that the route has anyway, the `dev lo` of an IPv6 blackhole, flags such as
+`linkdown`) is ignored. Attributes that an injected route cannot have (`tos`, `encap`, `expires`,
+...) are refused, because ignoring them would change the route. Contradictions (two gateways, two
+types) are refused, too, even where `ip route` would use the last value. A route that the kernel
+created itself (`proto kernel`) cannot be injected.
 
 Failure: `LineError`, a sentence about one line.
 """
@@ -27,6 +28,7 @@ from collections.abc import Iterator
 
 from ipc.control import RouteAttributes, RouteNextHop
 from ipc.route_rules import (
+    KERNEL_ATTRIBUTES,
     ROUTE_TYPES,
     address_problem,
     attributes_problem,
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 _OTHER_TYPES = {
-    "local", "broadcast", "multicast", "anycast", "throw", "nat", "xresolve",
+    "multicast", "anycast", "nat", "xresolve",
 }  # fmt: skip
 """Route types of the kernel that cannot be injected."""
 _TYPE_NUMBERS = {
@@ -59,18 +61,20 @@ _TYPE_NUMBERS = {
 """Numbers that `ip -N -d route` prints instead of types: RTN_* of linux/rtnetlink.h."""
 
 _INFORMATION = {
-    "proto", "protocol", "scope", "pref", "nhid", "error", "users", "used", "age",
+    "proto", "protocol", "nhid", "error", "users", "used", "age",
 }  # fmt: skip
 _FLAGS_WITHOUT_MEANING = {
     "linkdown", "dead", "pervasive", "offload", "notify", "unresolved", "trap",
     "rt_offload", "rt_offload_failed", "offload_failed", "rt_trap",
 }  # fmt: skip
 _NOT_KEPT = {
-    "src", "from", "tos", "dsfield", "table", "realm", "realms", "encap", "mtu", "advmss", "rtt",
-    "rttvar", "rto_min", "ssthresh", "cwnd", "initcwnd", "initrwnd", "window", "hoplimit",
-    "quickack", "congctl", "features", "reordering", "fastopen_no_cookie", "ttl-propagate",
+    "from", "tos", "dsfield", "table", "encap", "rtt", "rttvar", "ssthresh", "cwnd", "reordering",
+    "fastopen_no_cookie", "ttl-propagate",
 }  # fmt: skip
 """Attributes that the kernel uses and an injected route cannot have."""
+_OTHER_WORDS = {"realms": "realm"}
+"""Words of attributes that `ip route` prints in another form than it reads."""
+_SCOPE_NUMBERS = {"0": "global", "253": "link", "254": "host"}
 _DIGITS_MAX = 10
 """Most digits of a number. Python refuses to convert a number of several thousand digits."""
 _MAIN_TABLE = ("main", "254")
@@ -227,6 +231,7 @@ class _Route:
         self._nexthop_id: str | None = None
         self._single = _NextHop()
         self._several: list[_NextHop] = []
+        self._kernel: dict[str, str] = {}
 
     def take(self, word: str, words: Iterator[str]) -> None:
         """Parse one word, and its value."""
@@ -249,6 +254,10 @@ class _Route:
                 self._type = word
             case _ if word in _INFORMATION:
                 _value(word, words)
+            case _ if (attribute := _OTHER_WORDS.get(word, word)) in KERNEL_ATTRIBUTES:
+                _check_first(word, self._kernel.get(attribute))
+                text = _value(word, words)
+                self._kernel[attribute] = f"lock {_value(word, words)}" if text == "lock" else text
             case _ if word not in _FLAGS_WITHOUT_MEANING:
                 (self._several[-1] if self._several else self._single).take(word, words)
 
@@ -261,17 +270,34 @@ class _Route:
             tuple(next_hop.finished() for next_hop in next_hops),
             self._metric or 0,
             self._tag or 0,
+            self._kernel_attributes(route_type, next_hops),
         )
         problem = attributes_problem(attributes)
         if problem is not None:
             raise LineError(problem)
         return attributes
 
+    def _kernel_attributes(
+        self, route_type: str, next_hops: list[_NextHop]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the attributes without those that a route has anyway, as `ip -d route` prints
+        them. What has a `pref` is an IPv6 route, which has no scope."""
+        kept = dict(self._kernel)
+        has_gateway = any(next_hop.has_gateway for next_hop in next_hops)
+        usual = "host" if route_type == "local" else "link"
+        usual = "global" if has_gateway or not next_hops else usual
+        scope = kept.get("scope", "")
+        if "pref" in kept or _SCOPE_NUMBERS.get(scope, scope) == usual:
+            kept.pop("scope", None)
+        if kept.get("pref") == "medium":
+            del kept["pref"]
+        return tuple(kept.items())
+
     def _next_hops(self, route_type: str) -> list[_NextHop]:
         if self._several and not self._single.is_empty:
             raise LineError("give `via` and `dev`, or several `nexthop`, not both")
         next_hops = self._several or ([] if self._single.is_empty else [self._single])
-        if route_type != "unicast":
+        if route_type not in ("unicast", "local", "broadcast"):
             if not all(next_hop.is_of_no_route for next_hop in next_hops):
                 raise LineError(f"a {route_type} route has no next hop")
             return []
@@ -282,7 +308,7 @@ class _Route:
                 f"nhid {quoted(self._nexthop_id)} names next hops of the kernel that are not in "
                 "the line: write them out, with `via`, `dev` or several `nexthop`"
             )
-        raise LineError("a unicast route needs `via`, `dev` or several `nexthop`")
+        raise LineError(f"a {route_type} route needs `via`, `dev` or several `nexthop`")
 
 
 def _main_table(table: str) -> None:
@@ -302,6 +328,11 @@ class _NextHop:
         self._weight: int | None = None
         self._is_onlink = False
         self.is_empty = True
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether it names more than a link."""
+        return self._via is not None
 
     @property
     def is_of_no_route(self) -> bool:

@@ -256,8 +256,7 @@ def _descend(position: _Position, branch: Branch, word: str) -> None:
 
 def _take_argument(position: _Position, word: str) -> None:
     if position.awaited is not None:
-        keyword, position.awaited = position.awaited, None
-        position.values[keyword.name] = (_checked(keyword.kind, word),)
+        _take_value(position, position.awaited, word)
         return
     words = {argument.name: argument for argument in position.open_words()}
     candidates = [name for name in words if name == word] or [
@@ -280,6 +279,13 @@ def _take_argument(position: _Position, word: str) -> None:
             raise ParseError(f"{word!r} after {' '.join(position.spelled)} is given twice")
         earlier = position.values.get(positional.name, ())
         position.values[positional.name] = (*earlier, _checked(positional.kind, word))
+
+
+def _take_value(position: _Position, keyword: Keyword, word: str) -> None:
+    earlier = position.values[keyword.name]
+    if keyword.kind is not ValueKind.ATTRIBUTE or word != "lock" or earlier:
+        position.awaited = None
+    position.values[keyword.name] = (*earlier, _checked(keyword.kind, word))
 
 
 def _take_word(position: _Position, argument: Keyword | Flag) -> None:

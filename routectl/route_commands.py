@@ -13,6 +13,7 @@ from ipc.control import (
     RouteOperation,
     RouteRenew,
 )
+from ipc.route_rules import KERNEL_ATTRIBUTES
 from ipc.routes import one_route
 from routectl.grammar import (
     Argument,
@@ -54,6 +55,11 @@ def _attributes(invocation: Invocation) -> RouteAttributes:
         (next_hop,) if via or dev else (),
         int(invocation.value("metric") or 0),
         int(invocation.value("tag") or 0),
+        tuple(
+            (word, " ".join(invocation.values[word]))
+            for word in KERNEL_ATTRIBUTES
+            if word in invocation.values
+        ),
     )
 
 
@@ -85,14 +91,40 @@ _LEASE = Keyword(
     "Remove the route after this time unless renewed, or when the `session` ends",
 )
 _OWNER = Keyword("owner", ValueKind.OWNER, "A name that distinguishes several owners of one user")
+_ATTRIBUTE_WORDS = (
+    Keyword("src", ValueKind.ADDRESS, "Source address of the host's own packets; waits for it"),
+    *(
+        Keyword(word, ValueKind.ATTRIBUTE, help_text)
+        for word, help_text in (
+            ("scope", "Scope of the destination: `global`, `site`, `link`, `host` or a number"),
+            ("realm", "Realm of IPv4 routes: `[FROM/]TO`"),
+            ("mtu", "MTU of the path in bytes; `lock` before it keeps the kernel from lowering it"),
+            ("advmss", "Largest TCP segment to advertise, in bytes"),
+            ("window", "Largest TCP window to advertise, in bytes"),
+            ("initcwnd", "Initial TCP congestion window, in segments"),
+            ("initrwnd", "Initial TCP receive window, in segments"),
+            ("hoplimit", "Hop limit of packets"),
+            ("rto_min", "Shortest retransmission timeout of TCP, such as 200ms"),
+            ("quickack", "1: TCP acknowledges at once"),
+            ("congctl", "TCP congestion control by name; `lock` keeps programs from changing it"),
+            ("features", "`ecn`: explicit congestion notification"),
+            ("pref", "Preference of IPv6 routes: `low`, `medium` or `high`"),
+        )
+    ),
+)
 _ROUTE_WORDS: tuple[Argument, ...] = (
     Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
     Keyword("via", ValueKind.ADDRESS, "The gateway"),
     Keyword("dev", ValueKind.INTERFACE, "The interface; required for a link-local `via`"),
     Flag("onlink", "Treat `via` as reachable on `dev` even if no subnet of `dev` contains it"),
-    Keyword("type", ValueKind.TYPE, "`unicast`, or how packets are rejected"),
+    Keyword(
+        "type",
+        ValueKind.TYPE,
+        "`unicast`, `local` and `broadcast` with `dev`, or how packets are rejected",
+    ),
     Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
     Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
+    *_ATTRIBUTE_WORDS,
     _LEASE,
     _OWNER,
 )

@@ -209,7 +209,7 @@ def _choose_start(config: Config, text: str, path: str) -> StartedBy:
 
 
 def _print_schema() -> int:
-    from routed.config.load import json_schema
+    from routed.config.json_schema import json_schema
 
     return _print(json.dumps(json_schema(), indent=2) + "\n")
 

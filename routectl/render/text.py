@@ -41,7 +41,6 @@ __all__ = [
     "descriptor_of",
     "duration_text",
     "ms_text",
-    "next_hops_text",
     "plain_text",
     "printable",
     "size_text",
@@ -413,29 +412,6 @@ def size_text(size_bytes: object) -> str:
             return f"{size:.0f}B" if unit == "B" else f"{size:.1f}{unit}"
         size /= 1024
     return f"{size:.1f}GiB"
-
-
-def next_hops_text(route_type: object, next_hops: object) -> str:
-    """Format next hops as `ip route` does, one per line; the type's name if it has none."""
-    if route_type not in ("unicast", None):
-        return str(route_type)
-    if not isinstance(next_hops, list) or not next_hops:
-        return _NOTHING
-    is_weighted = any(isinstance(hop, dict) and hop.get("weight", 1) != 1 for hop in next_hops)
-    return "\n".join(_next_hop_text(hop, is_weighted=is_weighted) for hop in next_hops)
-
-
-def _next_hop_text(hop: object, *, is_weighted: bool) -> str:
-    if not isinstance(hop, dict):
-        return plain_text(hop)
-    words = []
-    if hop.get("via") is not None:
-        words.append(f"via {hop['via']}")
-    if hop.get("dev") is not None:
-        words.append(f"dev {hop['dev']}")
-    if is_weighted:
-        words.append(f"weight {hop.get('weight', 1)}")
-    return " ".join(words)
 
 
 def printable(text: str) -> str:

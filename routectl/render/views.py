@@ -7,6 +7,7 @@ most important ones; `--json` has all of them.
 from __future__ import annotations
 
 from routectl.render.health import health, verdict
+from routectl.render.routes import next_hops_text, route_text
 from routectl.render.text import (
     Column,
     Record,
@@ -16,7 +17,6 @@ from routectl.render.text import (
     TextTable,
     duration_text,
     ms_text,
-    next_hops_text,
     plain_text,
     size_text,
 )
@@ -57,10 +57,6 @@ def _duration(name: str) -> Callable[[Row], str]:
 
 def _ms(name: str) -> Callable[[Row], str]:
     return lambda row: ms_text(row.get(name))
-
-
-def _next_hops(row: Row) -> str:
-    return next_hops_text(row.get("type"), row.get("next_hops"))
 
 
 def _with_reason(state: str, reason: str) -> Callable[[Row], str]:
@@ -227,7 +223,7 @@ ROUTES = TextTable(
         _column("PREFIX", "prefix"),
         Column("SOURCE", _source),
         Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{_metric(row)}"),
-        Column("NEXT HOPS", _next_hops),
+        Column("NEXT HOPS", route_text),
         Column("AGE", _duration("age_s"), is_right=True),
         Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
     ),
@@ -238,7 +234,7 @@ FIB = TextTable(
     (
         _column("PREFIX", "prefix"),
         Column("TABLE", lambda row: _table_name(row.get("table"))),
-        Column("NEXT HOPS", _next_hops),
+        Column("NEXT HOPS", route_text),
         Column("STATE", _with_reason("state", "reason"), is_colored=True),
     ),
     empty="nothing is meant to be in the kernel",
@@ -378,7 +374,7 @@ EXPLAIN = Sections(
                     Column("", lambda row: "*" if row.get("selected") else ""),
                     Column("SOURCE", _source),
                     Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{_metric(row)}"),
-                    Column("NEXT HOPS", _next_hops),
+                    Column("NEXT HOPS", route_text),
                     Column("FIB", _with_reason("fib_state", "fib_reason"), is_colored=True),
                     _column("VERDICT", "verdict"),
                 ),
@@ -410,7 +406,7 @@ def _change_text(row: Row) -> str:
     words.append(str(row.get("subject")))
     if row.get("source"):
         words.append(f"{_source(row)} metric {_metric(row)}")
-        words.append(_next_hops(row).replace("\n", ", "))
+        words.append(route_text(row).replace("\n", ", "))
     if row.get("interface"):
         words.append(f"on {row['interface']}")
     if row.get("reason"):
@@ -439,7 +435,7 @@ LOOKUP = TextTable(
     (
         _column("ADDRESS", "address"),
         Column("PREFIX", lambda row: str(row.get("prefix") or "no route")),
-        Column("NEXT HOPS", _next_hops),
+        Column("NEXT HOPS", route_text),
         _column("SOURCE", "source"),
         _number("METRIC", "metric"),
     ),

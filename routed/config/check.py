@@ -18,7 +18,10 @@ from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,
     FibConfig,
+    FilterAction,
+    FiltersConfig,
     InterfaceConfig,
+    KernelRule,
     KeyConfig,
     KeySetConfig,
     LearnConfig,
@@ -33,6 +36,7 @@ from routed.config.state_names import is_state_file
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX
+from routed.model.route_checks import kernel_problems
 
 __all__ = ["Draft", "find_problems"]
 
@@ -61,6 +65,7 @@ class Draft:
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
     rules: Numbered[RuleConfig]
+    kernel_rules: Numbered[KernelRule]
     allow_martians: Numbered[Prefix]
     files: Sequence[tuple[str, str]]
     """The option and the path of each file or socket that the daemon creates."""
@@ -78,6 +83,7 @@ class Draft:
             file: path of the configuration file.
         """
         key_sets: Sequence[KeySetConfig] | None = values.get("keys", ())
+        filters: FiltersConfig | None = values.get("filters")
         return cls(
             fib=values.get("fib", FibConfig()),
             interfaces=[entry for _, entry in _numbered(values.get("interfaces"))],
@@ -88,6 +94,7 @@ class Draft:
             summaries=_numbered(values.get("summaries")),
             learn=_numbered(values.get("learn")),
             rules=_numbered(values.get("rules")),
+            kernel_rules=_numbered(filters.kernel if filters else ()),
             allow_martians=_numbered(values.get("allow_martians")),
             files=_files_of(values),
             file=file,
@@ -133,6 +140,9 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
         yield f"keys.{name}", "a set of keys needs at least one key"
     yield from _summary_problems(draft.summaries)
     yield from rule_problems(draft.rules)
+    for index, rule in draft.kernel_rules:
+        if rule.action is FilterAction.DENY and rule.attributes is not None:
+            yield f"filters.kernel[{index}].action", "`set_...` has no effect on a denied route"
     yield from _martian_problems(draft.allow_martians)
     yield from _file_problems(draft.files, draft.file)
     if draft.fib is not None:
@@ -259,6 +269,14 @@ _FOREIGN_PROTOCOLS = {
 
 def _static_problems(path: str, static: StaticConfig) -> Iterator[Problem]:
     has_one = static.via is not None or static.dev is not None
+    for word, problem in kernel_problems(
+        static.prefix.family, static.type.route_type, static.kernel_attributes
+    ):
+        yield f"{path}.{word}", problem
+    if static.type.route_type.is_link_alone:
+        if static.dev is None or static.via is not None or static.next_hops:
+            yield f"{path}.type", f"a {static.type.value} route needs `dev`, and no other next hop"
+        return
     if static.type is not StaticType.UNICAST:
         if has_one or static.next_hops:
             yield f"{path}.type", f"a {static.type.value} route has no next hop"

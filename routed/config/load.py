@@ -39,6 +39,7 @@ import yaml
 
 from routed.config import hints, permissions
 from routed.config.check import Draft, find_problems
+from routed.config.options import inline_classes
 from routed.config.scalars import Reader
 from routed.config.schema import (
     Config,
@@ -55,7 +56,6 @@ __all__ = [
     "PROBLEMS_SHOWN_MAX",
     "ConfigError",
     "Problem",
-    "json_schema",
     "load_file",
     "load_text",
     "read_text",
@@ -445,7 +445,7 @@ class _Decoder:
                 continue
             first[key] = key_node
             option = options.get(key)
-            if option is None and not path and key.startswith(_HOLDER):
+            if option is None and not path and key.startswith(ANCHOR_PREFIX):
                 continue  # a key that holds anchors
             if option is None and len(self.problems) >= PROBLEMS_SHOWN_MAX:
                 self.report(key_node, _below(path, key), "unknown key")  # is counted, not shown
@@ -458,12 +458,16 @@ class _Decoder:
                 self._meant[_below(path, option.key)] = value_node
             if _is_empty(value_node) and not isinstance(option.shape, Scalar):
                 continue  # a section that has only comments counts as absent
-            values[option.field] = self._value(option, value_node, path)
+            holder = values.setdefault(option.inside, {}) if option.inside else values
+            holder[option.field] = self._value(option, value_node, path)
         self._report_missing(cls, first, node, path)
         return values
 
     def construct(self, cls: type, node: Any, path: str, values: dict[str, Any]) -> Any:
         """Construct an instance; a default may be invalid on this system (`user: routed`)."""
+        for field, inner in inline_classes(cls).items():
+            if field in values:
+                values = {**values, field: inner(**values[field])}
         try:
             return cls(**values)
         except ValueError as error:
@@ -572,7 +576,7 @@ class _Decoder:
         return tuple(decoded)
 
 
-_HOLDER = "x-"
+ANCHOR_PREFIX = "x-"
 """The prefix of a top-level key that only holds anchors, as in compose files."""
 
 
@@ -685,49 +689,3 @@ def _surely_meant(key: str, options: dict[str, Option], node: Any) -> Option | N
         if not any(given.value == near for given, _ in node.value):
             return options[near]
     return None
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of routes.yaml for editors (`# yaml-language-server: $schema=...`)."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "routes.yaml",
-        **_class_schema(Config),
-        "patternProperties": {f"^{_HOLDER}": {}},
-    }
-
-
-def _class_schema(cls: type) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    required = []
-    for option in options_of(cls):
-        described = {**_shape_schema(option), "description": option.doc}
-        if option.default_text and "enum" in described:
-            described["default"] = option.default_text
-        properties[option.key] = described
-        if option.is_required:
-            required.append(option.key)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def _shape_schema(option: Option) -> dict[str, Any]:
-    match option.shape:
-        case Scalar(reader=reader):
-            return dict(reader.schema)
-        case Nested(cls=cls):
-            return _class_schema(cls)
-        case ListOf(item=Reader() as reader):
-            return {"type": "array", "items": reader.schema}
-        case ListOf(item=cls):
-            return {"type": "array", "items": _class_schema(typing.cast("type", cls))}
-        case MapOf(cls=cls):
-            nullable = {"anyOf": [_class_schema(cls), {"type": "null"}]}
-            return {"type": "object", "additionalProperties": nullable}
-        case NamedLists(item=cls):
-            lists = {"type": "array", "items": _class_schema(cls)}
-            return {"type": "object", "additionalProperties": lists}

@@ -9,9 +9,11 @@ import enum
 from dataclasses import dataclass
 
 from routed.config import scalars, shapes
-from routed.config.options import ListOf, Nested, Scalar
+from routed.config.options import Inline, ListOf, Nested, Scalar
 from routed.config.options import option as _option
+from routed.config.route_options import AttributesConfig
 from routed.config.scalars import PrefixMatch
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Address, Prefix
 
 __all__ = [
@@ -306,6 +308,14 @@ class KernelRule:
         default=None,
     )
     tag: int | None = shapes.only_tag()
+    attributes: AttributesConfig | None = _option(
+        Inline(AttributesConfig, "set_"), "", default=None
+    )
+
+    @property
+    def kernel_attributes(self) -> KernelAttributes | None:
+        """The attributes that the rule sets; None for none."""
+        return None if self.attributes is None else self.attributes.kernel_attributes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ name). The decoder (`load`), the JSON Schema and the reference page are all deri
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from routed.config.scalars import Reader
 
 __all__ = [
+    "Inline",
     "ListOf",
     "MapOf",
     "NamedLists",
@@ -21,6 +23,7 @@ __all__ = [
     "Option",
     "Scalar",
     "Shape",
+    "inline_classes",
     "option",
     "options_of",
 ]
@@ -64,6 +67,16 @@ class NamedLists:
     key: Reader[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """The keys of a class, among the keys of the section itself: its object is None if none of them
+    is given. Every option of the class has the default None."""
+
+    cls: type
+    prefix: str = ""
+    """Of each key in the file."""
+
+
 Shape = Scalar | Nested | ListOf | MapOf | NamedLists
 
 
@@ -78,13 +91,20 @@ class Option:
     is_required: bool
     default_text: str
     """The default as YAML text; empty if there is none."""
+    inside: str = ""
+    """The field with the object that has this option (`Inline`); empty for the owner itself."""
+
+    def value_of(self, owner: object) -> Any:
+        """Return the value that an object of the configuration class has."""
+        holder = getattr(owner, self.inside) if self.inside else owner
+        return None if holder is None else getattr(holder, self.field)
 
 
 _METADATA = "routed"
 
 
 def option(
-    shape: Shape,
+    shape: Shape | Inline,
     doc: str,
     *,
     key: str | None = None,
@@ -111,6 +131,17 @@ def option(
     return dataclasses.field(metadata=metadata)
 
 
+@functools.cache
+def inline_classes(cls: type) -> dict[str, type]:
+    """Return the class of each inline field of a configuration class, by the field."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        shape = field.metadata[_METADATA][1] if _METADATA in field.metadata else None
+        if isinstance(shape, Inline):
+            found[field.name] = shape.cls
+    return found
+
+
 def options_of(cls: type) -> list[Option]:
     """List the options of a configuration class, in the order of its fields."""
     found = []
@@ -118,6 +149,12 @@ def options_of(cls: type) -> list[Option]:
         if _METADATA not in field.metadata:
             continue
         key, shape, doc, written = field.metadata[_METADATA]
+        if isinstance(shape, Inline):
+            found += [
+                dataclasses.replace(inner, key=f"{shape.prefix}{inner.key}", inside=field.name)
+                for inner in options_of(shape.cls)
+            ]
+            continue
         is_required = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         )

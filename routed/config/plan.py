@@ -81,9 +81,12 @@ def _identity(static: StaticConfig) -> tuple[object, ...]:
 
 
 def _target(static: StaticConfig) -> str:
-    if static.type is not StaticType.UNICAST:
-        return str(static.type.value)
-    return ", ".join(map(str, static.gateways))
+    words = [] if static.type is StaticType.UNICAST else [static.type.value]
+    if static.gateways:
+        words.append(", ".join(map(str, static.gateways)))
+    if static.kernel_attributes is not None:
+        words.append(str(static.kernel_attributes))
+    return " ".join(words)
 
 
 def _rules(old: Config, new: Config) -> Iterator[str]:

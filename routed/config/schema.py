@@ -33,6 +33,7 @@ from routed.config.nup import (
     SummaryConfig,
 )
 from routed.config.options import (
+    Inline,
     ListOf,
     MapOf,
     NamedLists,
@@ -42,11 +43,13 @@ from routed.config.options import (
     options_of,
 )
 from routed.config.options import option as _option
+from routed.config.route_options import AttributesConfig, StaticType
 from routed.config.rules import RuleConfig
 from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Prefix
-from routed.model.route import MAX_WEIGHT, Gateway, RouteType
+from routed.model.route import MAX_WEIGHT, Gateway
 
 __all__ = [
     "Config",
@@ -126,20 +129,6 @@ class SandboxMode(enum.Enum):
     AUTO = "auto"
     REQUIRED = "required"
     OFF = "off"
-
-
-class StaticType(enum.Enum):
-    """The types of a static route, as `ip route` names them."""
-
-    UNICAST = "unicast"
-    BLACKHOLE = "blackhole"
-    UNREACHABLE = "unreachable"
-    PROHIBIT = "prohibit"
-
-    @property
-    def route_type(self) -> RouteType:
-        """The kernel's number of the type."""
-        return RouteType[self.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +251,8 @@ class StaticConfig:
     )
     type: StaticType = _option(
         Scalar(scalars.choice(StaticType)),
-        "`unicast`, or how packets are rejected: `blackhole`, `unreachable`, `prohibit`.",
+        "`unicast`; `local` or (IPv4) `broadcast`, with `dev`; or how the look-up ends: "
+        "`blackhole`, `unreachable`, `prohibit`, or `throw` (the next policy rule decides).",
         default=StaticType.UNICAST, written="unicast",
     )  # fmt: skip
     metric: int = _option(
@@ -275,6 +265,12 @@ class StaticConfig:
         default=1, written="1",
     )  # fmt: skip
     tag: int = shapes.mark()
+    attributes: AttributesConfig | None = _option(Inline(AttributesConfig), "", default=None)
+
+    @property
+    def kernel_attributes(self) -> KernelAttributes | None:
+        """The attributes in the form that the RIB uses; None for a plain route."""
+        return None if self.attributes is None else self.attributes.kernel_attributes
 
     @property
     def gateways(self) -> tuple[Gateway, ...]:

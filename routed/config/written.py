@@ -80,7 +80,7 @@ def written_value(option: Option, value: Any) -> str:
 
 
 def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool) -> Iterator[Line]:
-    value = getattr(owner, option.field)
+    value = option.value_of(owner)
     is_default = _is_default(option, owner, value)
     if value is None or (is_default and not is_all):
         return
@@ -154,7 +154,7 @@ def _flow(cls: type, item: Any) -> str:
     """Format a mapping in one line, without the options that have their default value."""
     parts = []
     for option in options_of(cls):
-        value = getattr(item, option.field)
+        value = option.value_of(item)
         if value is None or _is_default(option, item, value):
             continue
         text = _flow_value(option, value)
@@ -184,6 +184,8 @@ def _is_default(option: Option, owner: Any, value: Any) -> bool:
     """
     if option.is_required:
         return False
+    if option.inside:
+        return value is None
     field = next(field for field in dataclasses.fields(owner) if field.name == option.field)
     if field.default is not dataclasses.MISSING:
         return bool(value == field.default)

@@ -38,9 +38,11 @@ from ipc.route_rules import (
 )
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
+from routed.model.kernel_attributes import KernelAttributes, attributes_of
 from routed.model.martians import MartianRules
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteType
+from routed.model.route_checks import kernel_problem
 
 __all__ = [
     "LEASE_MAX_S",
@@ -78,6 +80,7 @@ class InjectedAttributes:
     gateways: tuple[Gateway, ...]
     metric: int
     tag: int
+    kernel_attributes: KernelAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +270,11 @@ def _problems_of(
 ) -> list[str | None]:
     """Return, for each set of attributes, why routes of a family cannot have it, or None."""
     return [
-        read if isinstance(read, str) else family_problem(family.width // 8, sent)
+        read
+        if isinstance(read, str)
+        else family_problem(family.width // 8, sent)
+        or kernel_problem(family, read.type, read.kernel_attributes)
+        or None
         for sent, read in zip(request.attributes, attributes, strict=True)
     ]
 
@@ -279,10 +286,11 @@ def _read_attributes(attributes: RouteAttributes) -> InjectedAttributes | str:
         return problem
     try:
         gateways = tuple(map(_read_next_hop, attributes.next_hops))
-    except ValueError as error:  # an address that the C library accepts and the model does not
+        others = attributes_of(attributes.kernel_attributes)
+    except ValueError as error:  # also an address that the C library accepts, the model does not
         return str(error)
     route_type = RouteType[attributes.type.upper()]
-    return InjectedAttributes(route_type, gateways, attributes.metric, attributes.tag)
+    return InjectedAttributes(route_type, gateways, attributes.metric, attributes.tag, others)
 
 
 def _read_next_hop(next_hop: RouteNextHop) -> Gateway:

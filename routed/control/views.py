@@ -8,7 +8,7 @@ not leave them; the engine copies what is shown into views.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
@@ -129,8 +129,7 @@ class InterfaceView:
     neighbors: int
     """Adjacencies that are up."""
     nup_over: str | None = None
-    """The IP version of NUP, ipv6 or ipv4; None where it does not run. Both ends of a link need the
-    same."""
+    """The IP version of NUP, ipv6 or ipv4; None where it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +153,8 @@ class RouteView:
     """The owner of an injected route (`routed/control/injection.py`); empty for other routes."""
     lease_s: float | None
     """Time until its lease expires; None if it has no timed lease."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Kernel attributes of the route, by the words of ip-route(8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ class ExplainedCandidate:
     """Number of the rule by which it lost (`routed/rib/decision.py`); None for the winner."""
     verdict: str
     """The rule and the compared values, as text."""
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,7 @@ class FibView:
     state: FibState
     reason: str
     """Reason why it failed, or the foreign route that the kernel prefers; else empty."""
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +293,7 @@ class StatusView:
     sandbox: str
     """The confinement of the engine: `seccomp, landlock abi 7, uid 998`."""
     sandbox_refusals: int | None
-    """Refused system calls of engines of this daemon; `show counters` has them by name. None where
-    they are not counted: without seccomp, and before Linux 5.7."""
+    """Refused system calls of its engines. None without seccomp, and before Linux 5.7."""
     config_state: str = "confirmed"
     """`confirmed`; `switching` while a reload is carried out; `unconfirmed` while it waits for a
     `confirm`; `returning` until an engine runs with the previous configuration again."""
@@ -302,8 +304,7 @@ class StatusView:
     parent_silent_s: float | None = None
     """Since the parent's last message, if it hangs; None while it does not."""
     config_in_sync: bool = True
-    """False if the configuration file, as it was read last, is not in force: a reload failed, or
-    the configuration was rolled back."""
+    """False if the configuration file, as it was read last, is not in force."""
     health: HealthState = HealthState.OK
     problems: tuple[str, ...] = ()
     """Reasons why `health` is not `ok`, the worst first."""

@@ -173,5 +173,6 @@ def _static_routes(statics: Iterable[StaticConfig]) -> dict[tuple[Prefix, str], 
             type=static.type.route_type,
             gateways=static.gateways,
             owner=owner,
+            kernel_attributes=static.kernel_attributes,
         )
     return routes

@@ -33,7 +33,7 @@ from routed.fib.nexthops.table import resolve
 from routed.fib.routes.ownership import PROTOCOL_NAMES, KernelRoute, RouteKey
 from routed.fib.routes.tables import SeenRoute
 from routed.model.prefix import Family, Prefix
-from routed.model.route import NEXT_HOPS_MAX, ImportedRoute
+from routed.model.route import NEXT_HOPS_MAX, ImportedRoute, RouteType
 
 __all__ = [
     "IMPORTED_CHANGES_MAX",
@@ -80,6 +80,9 @@ class _Identity(NamedTuple):
 
 
 _MAIN = 254
+
+_NOT_IMPORTED = frozenset({RouteType.LOCAL, RouteType.BROADCAST, RouteType.THROW})
+"""Types that say something about this host, and nothing about a way to the destination."""
 
 
 class RouteImporter:
@@ -199,6 +202,8 @@ class RouteImporter:
         """Name what the RIB cannot express of a route; empty if it can express all of it."""
         if _is_of_one_link(route.key.prefix):
             return "link-local, loopback or multicast"
+        if route.value.type in _NOT_IMPORTED:
+            return f"of type {route.value.type.name.lower()}"
         if route.key.tos:
             return "only for a TOS"
         nexthop_id = route.value.nexthop_id

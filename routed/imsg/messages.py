@@ -45,6 +45,7 @@ from typing import Annotated, TypeVar
 from routed.model.bounds import Items, Lines, TextBytes
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute, Reason
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.link import Interface
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, ImportedRoute, NextHop, OwnerName, RouteType
@@ -115,10 +116,8 @@ __all__ = [
 LOG_LINES_KEPT = 500
 """Log lines at info and above that are kept for `show log`."""
 
-
 CHANNEL_FD = 3
 """Descriptor number of the engine's channel to the parent."""
-
 
 CONF_ITEM_BYTES = 60_000
 """Largest piece of an encoded configuration, in bytes; well below the frame limit."""
@@ -300,6 +299,7 @@ class FibValue:
 
     type: RouteType
     next_hops: NextHops
+    attributes: KernelAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True)

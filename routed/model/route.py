@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 from routed.model.bounds import Items, TextBytes
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Address, Family, Prefix
 
 __all__ = [
@@ -60,14 +61,25 @@ class RouteType(enum.IntEnum):
     """What the kernel does with a packet, numbered as in linux/rtnetlink.h (RTN_*)."""
 
     UNICAST = 1
+    LOCAL = 2
+    """Packets are for this host; `dev` names the link of the address."""
+    BROADCAST = 3
+    """IPv4: packets are sent as broadcasts on a link."""
     BLACKHOLE = 6
     UNREACHABLE = 7
     PROHIBIT = 8
+    THROW = 9
+    """The look-up ends in this table, and goes on with the next policy rule."""
 
     @property
     def has_next_hops(self) -> bool:
-        """Whether packets are sent on, rather than dropped in one of three ways."""
-        return self is RouteType.UNICAST
+        """Whether the route names a link, rather than an outcome of the look-up."""
+        return self <= RouteType.BROADCAST
+
+    @property
+    def is_link_alone(self) -> bool:
+        """Whether the route names exactly one link, and no gateway."""
+        return self in (RouteType.LOCAL, RouteType.BROADCAST)
 
 
 class RouteSource(enum.IntEnum):
@@ -163,6 +175,8 @@ class PathAttributes(NamedTuple):
     gateways: tuple[Gateway, ...] = ()
     next_hops: tuple[NextHop, ...] = ()
     """Sorted by `NextHop.sort_key`."""
+    kernel_attributes: KernelAttributes | None = None
+    """What the route has in the kernel besides; None for a plain route."""
 
 
 class Route(NamedTuple):
@@ -182,18 +196,21 @@ class Route(NamedTuple):
     gateways: tuple[Gateway, ...] = ()
     next_hops: tuple[NextHop, ...] = ()
     owner: str = ""
+    kernel_attributes: KernelAttributes | None = None
 
     @classmethod
     def of(cls, prefix: Prefix, attributes: PathAttributes) -> Route:
         """A prefix and what is offered for it."""
-        distance, metric, source, owner, tag, type_, gateways, next_hops = attributes
-        return cls(prefix, source, distance, metric, tag, type_, gateways, next_hops, owner)
+        distance, metric, source, owner, tag, type_, gateways, next_hops, others = attributes
+        return cls(prefix, source, distance, metric, tag, type_, gateways, next_hops, owner, others)
 
     @property
     def attributes(self) -> PathAttributes:
         """The route without its prefix."""
-        _, source, distance, metric, tag, type_, gateways, next_hops, owner = self
-        return PathAttributes(distance, metric, source, owner, tag, type_, gateways, next_hops)
+        _, source, distance, metric, tag, type_, gateways, next_hops, owner, others = self
+        return PathAttributes(
+            distance, metric, source, owner, tag, type_, gateways, next_hops, others
+        )
 
 
 class RouteColumn(NamedTuple):

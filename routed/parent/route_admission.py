@@ -171,7 +171,7 @@ class _MessageValues:
 
     def __init__(self, values: tuple[FibValue, ...]) -> None:
         """Bring the values to their canonical form."""
-        self.canonical = [RouteValue.canonical(value.type, value.next_hops) for value in values]
+        self.canonical = [_canonical(value) for value in values]
         self._values = values
         self._problems: dict[Family, list[str]] = {}
 
@@ -180,10 +180,16 @@ class _MessageValues:
         found = self._problems.get(family)
         if found is None:
             found = self._problems[family] = [
-                find_violation(family, RouteValue(value.type, value.next_hops))
+                find_violation(
+                    family, RouteValue(value.type, value.next_hops, 0, False, value.attributes)
+                )
                 for value in self._values
             ]
         return found
+
+
+def _canonical(value: FibValue) -> RouteValue:
+    return RouteValue.canonical(value.type, value.next_hops, value.attributes)
 
 
 def _validate_columns(

@@ -224,7 +224,7 @@ def _is_neighbor(via: Address, link: Interface, work: _Work) -> bool:
         return True
     work.addresses.add(via)
     cover = work.match(via)
-    if cover is None or cover.prefix.prefix_len == 0:
+    if cover is None or cover.prefix.prefix_len == 0 or cover.attributes.type.is_link_alone:
         return False
     on_link = NextHop(None, link.ifindex)
     return any((hop.via, hop.ifindex) == (on_link.via, on_link.ifindex) for hop in cover.next_hops)
@@ -270,7 +270,7 @@ def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop
         )
     if prefix == cover.prefix or prefix in cover.via_prefixes:
         raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
-    if not cover.next_hops:
+    if not cover.next_hops or cover.attributes.type.is_link_alone:
         kind = cover.attributes.type.name.lower()
         raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
     if cover.attributes.source is not RouteSource.CONNECTED:

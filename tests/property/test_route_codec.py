@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from routed.fib.routes.attributes_codec import decode_attributes
 from routed.fib.routes.bulk import DumpDecoder, encode_batch
 from routed.fib.routes.codec import decode_end, decode_route
 from routed.fib.routes.ownership import (
@@ -24,6 +25,7 @@ from routed.fib.routes.ownership import (
 )
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.routes.tables import SeenRoute
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.netlink.message import (
@@ -42,7 +44,8 @@ from tests.fakes.fake_kernel import Operation, single
 
 pytestmark = pytest.mark.usefixtures("kernel_tables")
 
-RTA_PREFSRC, RTA_ENCAP = 7, 22
+RTA_ENCAP = 22
+PLAIN = RouteValue(RouteType.BLACKHOLE, ())
 FAMILIES = st.sampled_from(Family)
 
 
@@ -64,12 +67,46 @@ def next_hops(draw: st.DrawFn, family: Family) -> NextHop:
     return NextHop(via, ifindex, weight, draw(st.booleans()))
 
 
+U32 = st.integers(1, 2**32 - 1)
+
+
+@st.composite
+def attributes(draw: st.DrawFn, family: Family) -> KernelAttributes | None:
+    """What the kernel has of a route besides its next hops: any of it, or nothing."""
+    fields: dict[str, st.SearchStrategy[object]] = {
+        "src": addresses(family),
+        "mtu": st.integers(68, 65_520),
+        "advmss": st.integers(1, 65_495),
+        "hoplimit": st.integers(1, 255),
+        "rto_min_ms": st.integers(1, 120_000),
+        "quickack": st.just(1),
+        "features": st.just(1),
+        "congctl": st.sampled_from(["reno", "cubic"]),
+        "locked": st.sets(st.sampled_from([2, 10, 13, 16])).map(
+            lambda bits: sum(1 << bit for bit in bits)
+        ),
+    } | dict.fromkeys(("window", "initcwnd", "initrwnd"), U32)
+    if family is Family.IPV4:
+        fields |= {"realm": U32, "scope": st.integers(0, 254)}
+    else:
+        fields["pref"] = st.sampled_from([1, 3])
+    given = draw(st.sets(st.sampled_from(sorted(fields))))
+    found = KernelAttributes(**{name: draw(fields[name]) for name in sorted(given)})  # type: ignore[arg-type]
+    return None if found == KernelAttributes() else found
+
+
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
     family = draw(FAMILIES)
     route_type = draw(st.sampled_from(RouteType))
     hops = draw(st.lists(next_hops(family), min_size=1, max_size=5))
-    value = RouteValue.canonical(route_type, tuple(hops) if route_type.has_next_hops else ())
+    if route_type.is_link_alone:
+        hops = [NextHop(None, hops[0].ifindex)]
+    value = RouteValue.canonical(
+        route_type,
+        tuple(hops) if route_type.has_next_hops else (),
+        draw(st.none() | attributes(family)),
+    )
     table_id, priority = draw(st.integers(1, 2**32 - 1)), draw(st.integers(1, 2**32 - 1))
     key = RouteKey(table_id, draw(prefixes(family)), 0, priority)
     return Operation(draw(st.sampled_from(OpKind)), key, value)
@@ -119,6 +156,8 @@ def test_pyroute2_reads_what_we_write(operation: Operation) -> None:
         assert theirs.get_attr("RTA_MULTIPATH") is None
         assert theirs.get_attr("RTA_OIF") is None
         return
+    assert theirs["type"] == value.type
+    _check_attributes(theirs, value)
     legs = theirs.get_attr("RTA_MULTIPATH") or []
     assert len(legs) == (len(value.next_hops) if len(value.next_hops) > 1 else 0)
     for leg, hop in zip(legs, value.next_hops, strict=False):
@@ -127,6 +166,28 @@ def test_pyroute2_reads_what_we_write(operation: Operation) -> None:
     if len(value.next_hops) == 1:
         assert theirs.get_attr("RTA_OIF") == value.next_hops[0].ifindex
         assert _via(theirs) == value.next_hops[0].via
+
+
+METRICS = {
+    "RTAX_MTU": "mtu", "RTAX_ADVMSS": "advmss", "RTAX_WINDOW": "window",
+    "RTAX_INITCWND": "initcwnd", "RTAX_INITRWND": "initrwnd", "RTAX_HOPLIMIT": "hoplimit",
+    "RTAX_RTO_MIN": "rto_min_ms", "RTAX_QUICKACK": "quickack", "RTAX_FEATURES": "features",
+    "RTAX_LOCK": "locked", "RTAX_CC_ALGO": "congctl",
+}  # fmt: skip
+
+
+def _check_attributes(theirs: Any, value: RouteValue) -> None:
+    ours = value.attributes or KernelAttributes()
+    metrics = theirs.get_attr("RTA_METRICS")
+    for name, field in METRICS.items():
+        found = None if metrics is None else metrics.get_attr(name)
+        assert (found or KernelAttributes._field_defaults[field]) == getattr(ours, field), name
+    source = theirs.get_attr("RTA_PREFSRC")
+    assert (None if source is None else Address.parse(source)) == ours.src
+    assert (theirs.get_attr("RTA_PREF") or 0) == ours.pref
+    assert ours.scope in (None, theirs["scope"])
+    of_hops = [hop.get_attr("RTA_FLOW") for hop in theirs.get_attr("RTA_MULTIPATH") or []]
+    assert set(of_hops or [theirs.get_attr("RTA_FLOW")]) == {ours.realm or None}
 
 
 def _via(message: Any) -> Address | None:
@@ -142,12 +203,14 @@ def test_what_we_write_is_what_we_read(operation: Operation) -> None:
     if operation.kind is OpKind.REMOVE:
         return
     (message,) = split_messages(encode(operation, 1))
-    assert decode_route(message.payload) == KernelRoute(operation.key, 205, operation.value)
+    route = decode_route(message.payload)
+    source = None if operation.value.attributes is None else operation.value.attributes.src
+    assert route == KernelRoute(operation.key, 205, operation.value, source)
 
 
 @given(operations())
 def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
-    key, value = operation.key, operation.value
+    key, value = operation.key, operation.value._replace(attributes=None)
     if len(value.next_hops) != 1 or value.next_hops[0].via is None:
         return
     (hop,) = value.next_hops
@@ -171,7 +234,7 @@ def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
     assert decode_route(message.payload) == KernelRoute(key, 12, value)
 
 
-@given(operations(), st.sampled_from([RTA_PREFSRC, 8, 11, 20, 21, RTA_ENCAP, 23]))
+@given(operations(), st.sampled_from([21, RTA_ENCAP, 23]))
 def test_what_we_never_write_makes_it_another_route(operation: Operation, attribute: int) -> None:
     if operation.kind is OpKind.REMOVE:
         return
@@ -179,8 +242,28 @@ def test_what_we_never_write_makes_it_another_route(operation: Operation, attrib
     extra = struct.pack("=HHI", 8, attribute, 1)
     expected = operation.value._replace(is_altered=True)
     route = decode_route(message.payload + extra)
-    source = Address.unpack(extra[4:]) if attribute == RTA_PREFSRC else None
+    source = None if expected.attributes is None else expected.attributes.src
     assert route == KernelRoute(operation.key, 205, expected, source, attribute == RTA_ENCAP)
+
+
+@given(operations())
+def test_a_metric_that_we_never_write_makes_it_another_route(operation: Operation) -> None:
+    if operation.kind is OpKind.REMOVE:
+        return
+    (message,) = split_messages(encode(operation._replace(value=PLAIN), 1))
+    metrics = struct.pack("=HHI", 8, 4, 1)  # RTAX_RTT
+    extra = struct.pack("=HH", 4 + len(metrics), 8) + metrics
+    route = decode_route(message.payload + extra)
+    assert route is not None
+    assert route.value == PLAIN._replace(is_altered=True)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_metrics_or_a_decode_error(payload: bytes) -> None:
+    try:
+        decode_attributes({8: payload})
+    except NetlinkDecodeError:
+        pass
 
 
 @given(operations(), st.integers(0, 255))
@@ -192,7 +275,7 @@ def test_another_scope_makes_it_another_route(operation: Operation, scope: int) 
     is_changed, payload[6] = payload[6] != scope, scope
     route = decode_route(bytes(payload))
     assert route is not None
-    assert route.value.is_altered is is_changed
+    assert (route.value != operation.value) is is_changed
 
 
 @given(st.binary(max_size=200))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from routed.imsg.columns import pack_indices, pack_keys
 from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
 
@@ -32,7 +33,10 @@ UPDATE_ROUTES_MAX = 2000
 
 UPDATE_NEXT_HOPS_MAX = 1500
 """Next hops in one update, each 32 bytes at most. With UPDATE_ROUTES_MAX prefixes of 21 bytes, and
-as many values of 11, an update is well under the frame limit."""
+as many values of 12, an update is well under the frame limit."""
+
+ATTRIBUTES_AS_NEXT_HOPS = 5
+"""Next hops that are as long in an update as the attributes of one value: 160 bytes."""
 
 WINDOW_UPDATES = 8
 """Updates in flight: enough that the parent never waits for the engine."""
@@ -45,6 +49,8 @@ class DesiredRoute(NamedTuple):
     next_hops: tuple[NextHop, ...]
     left_out: int = 0
     """Next hops that the RIB has found beyond what a route may have."""
+    attributes: KernelAttributes | None = None
+    """None for a plain route."""
 
 
 class _Unsent:
@@ -99,6 +105,12 @@ def _distinct(desired: Sequence[DesiredRoute | None]) -> Iterable[DesiredRoute |
 
 def _has_links(desired_route: DesiredRoute) -> bool:
     return bool(desired_route.next_hops) and all(hop.via is None for hop in desired_route.next_hops)
+
+
+def _weight_of(desired_route: DesiredRoute) -> int:
+    """Return how much of an update a value takes, in next hops."""
+    count = len(desired_route.next_hops[:NEXT_HOPS_MAX])
+    return count if desired_route.attributes is None else count + ATTRIBUTES_AS_NEXT_HOPS
 
 
 class DesiredFib:
@@ -284,7 +296,7 @@ class _Columns:
             if desired_route is None:
                 continue
             if desired_route not in values:
-                next_hops = self._next_hops + len(desired_route.next_hops[:NEXT_HOPS_MAX])
+                next_hops = self._next_hops + _weight_of(desired_route)
                 if next_hops > UPDATE_NEXT_HOPS_MAX:
                     count = next(at for at, each in enumerate(desired) if each is desired_route)
                     break
@@ -332,7 +344,7 @@ class _Columns:
             if keys
         )
         values = tuple(
-            FibValue(desired_route.type, desired_route.next_hops[:NEXT_HOPS_MAX])
-            for desired_route in self._values
+            FibValue(each.type, each.next_hops[:NEXT_HOPS_MAX], each.attributes)
+            for each in self._values
         )
         return FibUpdate(serial, values, install, remove, completes_start)

@@ -143,26 +143,33 @@ class FibProgramming:
     def _filtered(
         self, changes: BestPathChanges, desired: list[DesiredRoute | None]
     ) -> list[DesiredRoute | None]:
-        """Replace desired routes that the kernel filter denies by None."""
+        """Apply the kernel filter: None for a route that it denies, and the attributes that it
+        sets. Equal routes stay one object."""
+        shared: dict[DesiredRoute | None, DesiredRoute | None] = {}
         rows = zip(changes.keys, changes.best_paths, desired, strict=True)
-        return [
-            None
-            if desired_route is None
-            or self._is_filtered(Prefix.from_int(changes.family, key), best_path)
-            else desired_route
+        filtered = [
+            self._filtered_route(Prefix.from_int(changes.family, key), best_path, desired_route)
             for key, best_path, desired_route in rows
         ]
+        return [shared.setdefault(desired_route, desired_route) for desired_route in filtered]
 
-    def _is_filtered(self, prefix: Prefix, best_path: BestPath | None) -> bool:
-        if best_path is None or not self.kernel_filter:
-            return False
+    def _filtered_route(
+        self, prefix: Prefix, best_path: BestPath | None, desired: DesiredRoute | None
+    ) -> DesiredRoute | None:
+        if best_path is None or desired is None or not self.kernel_filter:
+            return desired
         best = best_path.attributes
-        return bool(self.kernel_filter.refusal(prefix, best.source, best.tag))
+        if self.kernel_filter.refusal(prefix, best.source, best.tag):
+            return None
+        attributes = self.kernel_filter.attributes_of(prefix, best)
+        return (
+            desired if attributes is desired.attributes else desired._replace(attributes=attributes)
+        )
 
     def desired_for(self, prefix: Prefix) -> DesiredRoute | None:
         """Compute the desired route of a prefix; None if routed should install none."""
         best_path = self._best(prefix)
-        return None if self._is_filtered(prefix, best_path) else _desired_route(best_path)
+        return self._filtered_route(prefix, best_path, _desired_route(best_path))
 
     def defer_learned(self) -> None:
         """Keep learned routes from the kernel until `release_learned`."""
@@ -279,4 +286,7 @@ def _desired_route(best_path: BestPath | None) -> DesiredRoute | None:
     """Build the desired route of a best path; None where the kernel has its own route."""
     if best_path is None or best_path.attributes.source in KERNEL_SOURCES:
         return None
-    return DesiredRoute(best_path.attributes.type, best_path.next_hops, best_path.left_out)
+    attributes = best_path.attributes
+    return DesiredRoute(
+        attributes.type, best_path.next_hops, best_path.left_out, attributes.kernel_attributes
+    )

@@ -38,8 +38,10 @@ from ipc.route_rules import LEASE_MAX_S, attributes_problem, family_problem, is_
 from routed.engine.injection.leases import Attributes
 from routed.imsg.columns import pack_indices, pack_keys, unpack_keys, unpack_values
 from routed.imsg.messages import JOURNAL_BYTES_MAX
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Family
 from routed.model.route import Gateway, RouteColumn, RouteType
+from routed.model.route_checks import kernel_problem
 
 __all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "check", "fold"]
 
@@ -67,6 +69,7 @@ class KeptAttributes:
     gateways: tuple[Gateway, ...]
     metric: int
     tag: int
+    kernel_attributes: KernelAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Kept:
         """Make a record of routes that a client has put."""
         family, keys, numbers = column
         shared = tuple(
-            KeptAttributes(each.type, each.gateways, each.metric, each.tag) for each in attributes
+            KeptAttributes(each.type, each.gateways, each.metric, each.tag, each.kernel_attributes)
+            for each in attributes
         )
         return cls(owner, family, pack_keys(family, keys), pack_indices(numbers), shared, until)
 
@@ -167,7 +171,11 @@ def _check_attributes(family: Family, attributes: KeptAttributes) -> None:
     as_requested = RouteAttributes(
         attributes.type.name.lower(), hops, attributes.metric, attributes.tag
     )
-    problem = attributes_problem(as_requested) or family_problem(family.width // 8, as_requested)
+    problem = (
+        attributes_problem(as_requested)
+        or family_problem(family.width // 8, as_requested)
+        or kernel_problem(family, attributes.type, attributes.kernel_attributes)
+    )
     if problem:
         raise IpcError(problem)
 

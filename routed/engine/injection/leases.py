@@ -24,6 +24,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
@@ -54,6 +55,8 @@ class Attributes(Protocol):
     def metric(self) -> int: ...
     @property
     def tag(self) -> int: ...
+    @property
+    def kernel_attributes(self) -> KernelAttributes | None: ...
 
 
 class Candidates(Protocol):
@@ -129,7 +132,7 @@ class InjectedRoutes:
         shared = [
             PathAttributes(
                 _DISTANCE, each.metric, RouteSource.INJECTED, owner, each.tag, each.type,
-                each.gateways,
+                each.gateways, kernel_attributes=each.kernel_attributes,
             )
             for each in attributes
         ]  # fmt: skip

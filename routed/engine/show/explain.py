@@ -141,4 +141,5 @@ def _explained(view: RouteView, rule: int | None, verdict: str) -> ExplainedCand
         fib_reason=view.fib_reason,
         rule=rule,
         verdict=verdict,
+        attributes=view.attributes,
     )

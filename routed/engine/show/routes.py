@@ -17,6 +17,7 @@ from routed.control.tables import TablePage
 from routed.control.views import FibState, NextHopView, RouteView
 from routed.engine.fib.programming import KERNEL_SOURCES
 from routed.engine.router import Router
+from routed.model.kernel_attributes import written
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, PathAttributes, RouteSource, RouteType
 from routed.rib.table import Candidate
@@ -108,6 +109,7 @@ class RouteTables:
                         shared.hops(desired_route.next_hops),
                         _STATE_TEXTS[self._fib_state(prefix)],
                         self._reason(prefix) or self._missing(prefix),
+                        dict(written(desired_route.attributes)),
                     )
                 )
         return TablePage(rows, next_after)
@@ -149,7 +151,7 @@ class RouteTables:
             now: time.monotonic().
         """
         prefix, attributes, next_hops, problem, is_selected, installed_at = candidate
-        first, owner, is_kernels = shared.columns(attributes)
+        first, owner, is_kernels, others = shared.columns(attributes)
         reason: object = candidate.reason if problem else ""
         may_be_cut = len(next_hops) == NEXT_HOPS_MAX
         if (
@@ -170,6 +172,7 @@ class RouteTables:
             round(now - installed_at, 1),
             owner,
             self._lease_left(candidate, now) if owner else None,
+            others,
         )
 
     # --- one candidate
@@ -194,6 +197,7 @@ class RouteTables:
             age_s=round(now - candidate.installed_at, 1),
             owner=route.owner if is_injected else "",
             lease_s=self._lease_left(candidate, now) if is_injected else None,
+            attributes=dict(written(route.kernel_attributes)),
         )
 
     def next_hops(self, next_hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
@@ -275,6 +279,7 @@ class _SharedColumns(NamedTuple):
     """The columns from `type` to `tag`."""
     owner: str
     is_kernels: bool
+    attributes: dict[str, str]
 
 
 class _Shared:
@@ -301,11 +306,12 @@ class _Shared:
         """Return the columns of a route that depend on its attributes alone."""
         known = self._columns.get(id(attributes))
         if known is None:
-            distance, metric, source, owner, tag, route_type, _, _ = attributes
+            distance, metric, source, owner, tag, route_type, *_ = attributes
             columns = _SharedColumns(
                 (_TYPE_TEXTS[route_type], _SOURCE_TEXTS[source], distance, metric, tag),
                 owner if source is RouteSource.INJECTED else "",
                 source in KERNEL_SOURCES,
+                dict(written(attributes.kernel_attributes)),
             )
             known = self._columns[id(attributes)] = attributes, columns
         return known[1]

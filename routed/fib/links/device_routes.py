@@ -56,6 +56,7 @@ from typing import NamedTuple
 
 from routed.fib.routes.ownership import KernelRoute
 from routed.model.prefix import Address, Family, Prefix
+from routed.model.route import RouteType
 
 __all__ = ["CONNECTED_PROTOCOLS", "DeviceRoutes", "find_devices", "is_refusing"]
 
@@ -79,6 +80,8 @@ def find_devices(route: KernelRoute) -> list[int]:
     """
     next_hops = route.value.next_hops
     if not next_hops or next_hops[0].via is not None or route.value.is_wide:
+        return []
+    if route.value.type is not RouteType.UNICAST:
         return []
     if route.protocol not in CONNECTED_PROTOCOLS or route.key.tos or route.is_encapsulated:
         return []

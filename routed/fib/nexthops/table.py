@@ -187,7 +187,6 @@ class NexthopTable:
         self._suspicions = 0
 
     def __len__(self) -> int:
-        """Number of our objects in the kernel."""
         return len(self._kernel)
 
     # --- values of routes
@@ -200,7 +199,7 @@ class NexthopTable:
             family: the family of the route.
         """
         hops = value.next_hops
-        if not self.is_enabled or not hops:
+        if not self.is_enabled or not hops or value.has_realm:
             return value
         has_link_alone = any(hop.via is None for hop in hops)
         if has_link_alone and (family is Family.IPV4 or len(hops) == 1):
@@ -212,7 +211,8 @@ class NexthopTable:
         if missing and len(hops) > 1 and self._members + len(hops) > MEMBERS_MAX:
             return value
         ids = [self._claim(single) for single in singles]
-        return self._value(ids[0] if len(ids) == 1 else self._claim(_group(ids, hops)))
+        shared = self._value(ids[0] if len(ids) == 1 else self._claim(_group(ids, hops)))
+        return shared if value.attributes is None else shared._replace(attributes=value.attributes)
 
     def _missing(self, singles: Sequence[Hop], hops: Sequence[NextHop]) -> int:
         """Count the objects that must be defined before a route can use its own."""

@@ -8,8 +8,9 @@ Normalisation, so that a route that is read equals the route that was written:
     the object's id and nothing else, although the kernel may add what the object resolves to
     (net.ipv4.nexthop_compat_mode).
 
-Other attributes of a route (a scope, a source, metrics, an encapsulation, set from outside) make
-its value a different one (`RouteValue.is_altered`), so that our routes are written again.
+Attributes besides type and next hops are in `attributes_codec.py`; the scope is one of them where
+it is not the usual one (`ownership.scope_of`). What a route has beyond them (an encapsulation, say)
+makes its value a different one (`RouteValue.is_altered`), so that our routes are written again.
 
 This module handles one message at a time, `routes/bulk.py` columns of them. Property tests compare
 both with pyroute2's message classes.
@@ -24,14 +25,22 @@ from __future__ import annotations
 
 import struct
 
+from routed.fib.routes.attributes_codec import (
+    MIXED_REALMS,
+    decode_attributes,
+    encode_attributes,
+    encode_realm,
+)
 from routed.fib.routes.ownership import (
     IPV6_DEFAULT_PRIORITY,
     KernelRoute,
     RouteKey,
     RouteValue,
     TableKey,
+    scope_of,
 )
 from routed.fib.routes.plan import OpKind
+from routed.model.kernel_attributes import NONE
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.netlink.message import (
@@ -54,7 +63,6 @@ from routed.netlink.message import (
     NetlinkMessage,
     Rta,
     attributes,
-    decode_address,
     decode_error,
     decode_multipath,
     decode_u32,
@@ -78,12 +86,8 @@ __all__ = [
 
 _RTM_F_CLONED = 0x200
 RTNH_F_ONLINK = 4
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
+_RT_SCOPE_NOWHERE = 255
 _RT_TABLE_UNSPEC = 0
-
-
-_ALTERING = frozenset({Rta.PREFSRC, Rta.METRICS, Rta.FLOW, Rta.ENCAP_TYPE, Rta.ENCAP, Rta.EXPIRES})
-"""Attributes that change the effect of a route, and that this daemon never writes."""
 
 
 PREFIX_LEN_OFFSET = NLMSG_HEADER.size + 1
@@ -104,14 +108,14 @@ def _encode_via(family: Family, via: Address) -> bytes:
     return pack_attribute(Rta.VIA, struct.pack("=H", via.family) + via.packed)
 
 
-def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...]) -> bytes:
+def _encode_next_hops(family: Family, next_hops: tuple[NextHop, ...], realm: bytes) -> bytes:
     if len(next_hops) == 1:
         hop = next_hops[0]
         via = _encode_via(family, hop.via) if hop.via is not None else b""
         return via + pack_u32_attribute(Rta.OIF, hop.ifindex)
     hops = []
     for hop in next_hops:
-        inner = _encode_via(family, hop.via) if hop.via is not None else b""
+        inner = (_encode_via(family, hop.via) if hop.via is not None else b"") + realm
         flags = RTNH_F_ONLINK if hop.is_onlink else 0
         length = RTNEXTHOP.size + len(inner)
         hops.append(RTNEXTHOP.pack(length, flags, hop.weight - 1, hop.ifindex) + inner)
@@ -135,8 +139,11 @@ def encode_template(
     """
     message_type, flags = _OPERATION_HEADERS[kind]
     next_hops = () if value is None else value.next_hops
+    others = None if value is None else value.attributes
     # NOWHERE matches any scope.
     scope = _RT_SCOPE_NOWHERE if value is None else scope_of(table_key.family, value)
+    if others is not None and others.scope is not None:
+        scope = others.scope
     rtm_flags = 0
     if len(next_hops) == 1 and next_hops[0].is_onlink:
         rtm_flags = RTNH_F_ONLINK
@@ -146,9 +153,11 @@ def encode_template(
     if table != table_key.table_id:
         body += pack_u32_attribute(Rta.TABLE, table_key.table_id)
     if next_hops:
-        body += _encode_next_hops(table_key.family, next_hops)
+        body += _encode_next_hops(table_key.family, next_hops, encode_realm(others))
     elif value is not None and value.nexthop_id:
         body += pack_u32_attribute(Rta.NH_ID, value.nexthop_id)
+    if others is not None:
+        body += encode_attributes(others, has_realm=len(next_hops) < 2)
     header = RTMSG.pack(
         table_key.family, 0, 0, table_key.tos, table, protocol, scope,
         0 if value is None else value.type, rtm_flags,
@@ -181,17 +190,21 @@ def encode_route_dump(family: Family, table_id: int, sequence: int, protocol: in
     return pack_message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload)
 
 
-def _decode_next_hops(payload: bytes) -> tuple[list[NextHop], set[int]]:
+def _decode_next_hops(payload: bytes) -> tuple[list[NextHop], dict[int, bytes]]:
     """Decode RTA_MULTIPATH: the next hops, and the attributes that they have besides gateways."""
-    next_hops, others = [], set()
+    next_hops, others = [], dict[int, bytes]()
+    realms: set[bytes] = set()
     for flags, weight, ifindex, found in decode_multipath(payload):
         via = None
-        for kind, value in found:
-            if kind in (Rta.GATEWAY, Rta.VIA):
-                via = decode_via(kind, value)
-            else:
-                others.add(kind)
+        of_hop = dict(found)
+        for kind in (Rta.GATEWAY, Rta.VIA):
+            if kind in of_hop:
+                via = decode_via(kind, of_hop.pop(kind))
+        realms.add(of_hop.get(Rta.FLOW, b""))
+        others |= of_hop
         next_hops.append(NextHop(via, ifindex, weight, bool(flags & RTNH_F_ONLINK)))
+    if len(realms) > 1:
+        others[MIXED_REALMS] = b""
     return next_hops, others
 
 
@@ -200,7 +213,7 @@ def decode_route(payload: bytes) -> KernelRoute | None:
 
     Returns:
         The route, or None for routes that this daemon does not handle: other families, routes for
-        source prefixes, cached clones, types that are not in `RouteType` (local, broadcast, ...).
+        source prefixes, cached clones, types that are not in `RouteType` (multicast, ...).
 
     Raises:
         DecodeError: malformed.
@@ -217,9 +230,8 @@ def decode_route(payload: bytes) -> KernelRoute | None:
     if family is None or route_type is None or src_len or flags & _RTM_F_CLONED:
         return None
     destination, via, oif, priority, nexthop_id = b"", None, 0, 0, 0
-    source, others = None, set[int]()
+    others: dict[int, bytes] = {}
     next_hops: list[NextHop] = []
-    is_altered = False
     for kind, value in attributes(payload, RTMSG.size, len(payload)):
         match kind:
             case Rta.DST:
@@ -237,13 +249,8 @@ def decode_route(payload: bytes) -> KernelRoute | None:
                 table_id = decode_u32(value)
             case Rta.NH_ID:
                 nexthop_id = decode_u32(value)
-            case Rta.PREF:
-                is_altered |= any(value)
-            case Rta.PREFSRC:
-                source = decode_address(value)
-                others.add(kind)
             case _:
-                others.add(kind)
+                others[kind] = value
     prefix = _decode_prefix(family, destination, prefix_len)
     if family is Family.IPV6 and not priority:
         priority = IPV6_DEFAULT_PRIORITY
@@ -256,17 +263,14 @@ def decode_route(payload: bytes) -> KernelRoute | None:
         tuple(sorted(next_hops, key=NextHop.sort_key)) if len(next_hops) > 1 else tuple(next_hops)
     )
     found = RouteValue(route_type, hops, nexthop_id)
-    if family is Family.IPV4 and scope < _RT_SCOPE_LINK and found.is_link_route:
-        found = found._replace(is_wide=True)
-    if is_altered or not others.isdisjoint(_ALTERING) or scope != scope_of(family, found):
-        found = found._replace(is_altered=True)
+    attributes_found, is_altered = decode_attributes(others)
+    if scope != scope_of(family, found):
+        is_altered |= family is Family.IPV6
+        attributes_found = (attributes_found or NONE)._replace(scope=scope)
+    if is_altered or attributes_found is not None:
+        found = found._replace(is_altered=is_altered, attributes=attributes_found)
+    source = None if attributes_found is None else attributes_found.src
     return KernelRoute(key, protocol, found, source, Rta.ENCAP in others)
-
-
-def scope_of(family: Family, value: RouteValue) -> int:
-    """Return the rtm_scope of a route with this value: for IPv4, `link` if it has no gateway."""
-    is_on_link = family is Family.IPV4 and value.is_link_route
-    return _RT_SCOPE_LINK if is_on_link else _RT_SCOPE_UNIVERSE
 
 
 def _decode_prefix(family: Family, destination: bytes, prefix_len: int) -> Prefix:

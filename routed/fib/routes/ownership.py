@@ -16,8 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from routed.model.kernel_attributes import NONE, KernelAttributes
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType
+from routed.model.route_checks import kernel_problem
 
 __all__ = [
     "IPV6_DEFAULT_PRIORITY",
@@ -30,6 +32,7 @@ __all__ = [
     "RouteValue",
     "TableKey",
     "find_violation",
+    "scope_of",
 ]
 
 NEXT_HOPS_MAX = 1500
@@ -83,11 +86,10 @@ class RouteValue(NamedTuple):
     nexthop_id: int = 0
     """The kernel nexthop object that the route uses instead of `next_hops`; 0 for none."""
     is_altered: bool = False
-    """Only for kernel routes: the route has a scope or attributes that this daemon never writes (a
-    source, metrics, an encapsulation, ...), or is to be written again for another reason."""
-    is_wide: bool = False
-    """Only for kernel routes: an IPv4 route that names links alone, with a scope wider than `link`,
-    so that the kernel accepts no gateway over it."""
+    """Only for kernel routes: the route has attributes that this daemon never writes (an
+    encapsulation, an expiry, ...), or is to be written again for another reason."""
+    attributes: KernelAttributes | None = None
+    """None for a plain route. Its scope is None if it is `scope_of` the rest."""
 
     @property
     def is_several(self) -> bool:
@@ -97,15 +99,37 @@ class RouteValue(NamedTuple):
     @property
     def is_link_route(self) -> bool:
         """Whether it names links alone: gateways of other routes may resolve over it."""
-        return bool(self.next_hops) and all(hop.via is None for hop in self.next_hops)
+        return self.type is RouteType.UNICAST and _names_links_alone(self.next_hops)
+
+    @property
+    def has_realm(self) -> bool:
+        """Whether it has a realm, for which a nexthop object has no place."""
+        return self.attributes is not None and self.attributes.realm != 0
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is an IPv4 route that names links alone, with a scope wider than `link`, so
+        that the kernel accepts no gateway over it."""
+        attributes = self.attributes
+        if attributes is None or attributes.scope is None or not self.is_link_route:
+            return False
+        return attributes.scope < _SCOPE_LINK
 
     @classmethod
-    def canonical(cls, route_type: RouteType, next_hops: tuple[NextHop, ...]) -> RouteValue:
-        """Build the form in which the kernel reports these next hops.
+    def canonical(
+        cls,
+        route_type: RouteType,
+        next_hops: tuple[NextHop, ...],
+        attributes: KernelAttributes | None = None,
+    ) -> RouteValue:
+        """Build the form in which the kernel reports these next hops and attributes.
 
         A single next hop has no weight in the kernel, and equal next hops are one (IPv6 refuses
         the second).
         """
+        if attributes is not None:
+            plain = cls.canonical(route_type, next_hops)
+            return plain._replace(attributes=_canonical_attributes(plain, attributes))
         if len(next_hops) == 1:
             only = next_hops[0]
             return cls(route_type, next_hops if only.weight == 1 else (only._replace(weight=1),))
@@ -115,6 +139,35 @@ class RouteValue(NamedTuple):
         if len(hops) == 1:
             return cls.canonical(route_type, tuple(hops.values()))
         return cls(route_type, tuple(sorted(hops.values(), key=NextHop.sort_key)))
+
+
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST = 0, 253, 254
+
+
+def _names_links_alone(next_hops: tuple[NextHop, ...]) -> bool:
+    return bool(next_hops) and all(hop.via is None for hop in next_hops)
+
+
+def scope_of(family: Family, value: RouteValue) -> int:
+    """Return the rtm_scope of a route that has no scope among its attributes.
+
+    For IPv4 that is `host` for a local route, `link` for one without a gateway or a broadcast, as
+    ip-route(8) chooses it; IPv6 has no scopes.
+    """
+    if family is Family.IPV6:
+        return _SCOPE_UNIVERSE
+    if value.type is RouteType.LOCAL:
+        return _SCOPE_HOST
+    return _SCOPE_LINK if _names_links_alone(value.next_hops) else _SCOPE_UNIVERSE
+
+
+def _canonical_attributes(
+    plain: RouteValue, attributes: KernelAttributes
+) -> KernelAttributes | None:
+    """Leave out the scope that a route has anyway (only IPv4 routes have one)."""
+    if attributes.scope == scope_of(Family.IPV4, plain):
+        attributes = attributes._replace(scope=None)
+    return None if attributes == NONE else attributes
 
 
 SEVERAL = RouteValue(RouteType.UNICAST, (), is_altered=True)
@@ -178,6 +231,12 @@ def find_violation(family: Family, value: RouteValue) -> str:
         return f"{len(value.next_hops)} next hops, over {NEXT_HOPS_MAX}"
     if value.type.has_next_hops is not bool(value.next_hops):
         return f"a {value.type.name.lower()} route with {len(value.next_hops)} next hops"
+    if value.type.is_link_alone and (len(value.next_hops) > 1 or value.next_hops[0].via):
+        return f"a {value.type.name.lower()} route that does not name one link alone"
+    if value.attributes is not None or value.type is not RouteType.UNICAST:
+        problem = kernel_problem(family, value.type, value.attributes)
+        if problem:
+            return problem
     for next_hop in value.next_hops:
         if not 0 < next_hop.ifindex < 1 << 31:
             return f"next hop on interface index {next_hop.ifindex}"

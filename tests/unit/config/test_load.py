@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from ipc import codec
 from routed.config import hints, load
 from routed.config.interface_match import interface_for
+from routed.config.json_schema import json_schema
 from routed.config.load import (
     PROBLEMS_SHOWN_MAX,
     ConfigError,
-    json_schema,
     load_file,
     load_text,
 )

@@ -9,7 +9,8 @@ import pwd
 import pytest
 
 from routed.config import hints
-from routed.config.load import PROBLEMS_SHOWN_MAX, ConfigError, json_schema, load_text
+from routed.config.json_schema import json_schema
+from routed.config.load import PROBLEMS_SHOWN_MAX, ConfigError, load_text
 from routed.config.scalars import EngineUser, PrincipalKind
 from routed.config.schema import Config
 

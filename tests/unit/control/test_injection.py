@@ -159,7 +159,12 @@ def test_a_fault_of_the_whole_request_is_reported(request_: RouteChange, text: s
 @pytest.mark.parametrize(
     ("attributes", "text"),
     [
-        (RouteAttributes("local"), "'local' is no type of route"),
+        (RouteAttributes("nat"), "'nat' is no type of route"),
+        (RouteAttributes("local"), "a local route needs `dev`, and no `via`"),
+        (RouteAttributes("throw", kernel_attributes=(("mtu", "67"),)), "mtu: 68 to 65520 is"),
+        (RouteAttributes("throw", kernel_attributes=(("mut", "67"),)), "'mut' is no attribute"),
+        (RouteAttributes("throw", kernel_attributes=(("mtu", "70"),) * 2), "`mtu` is given twice"),
+        (RouteAttributes("throw", kernel_attributes=(("pref", "low"),)), "pref: is for unicast"),
         (RouteAttributes(), "a unicast route needs a next hop"),
         (dataclasses.replace(VIA, type="blackhole"), "a route of type blackhole has no next hop"),
         (dataclasses.replace(BLACKHOLE, metric=-1), "a metric is 0 to"),

@@ -27,11 +27,11 @@ PROMISED = {
     "retransmissions prefixes problem window in_flight sent received duplicates out_of_order "
     "is_restarting loss_here loss_there infeasible",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
-    "age_s owner lease_s",
+    "age_s owner lease_s attributes",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
     "engine_restarts sandbox sandbox_refusals config_state confirm_left_s confirm_token "
     "parent_silent_s config_in_sync health problems",
-    FibView: "prefix table type next_hops state reason",
+    FibView: "prefix table type next_hops state reason attributes",
     CounterView: "name value help",
     LogView: "time level process event text",
 }
@@ -60,6 +60,7 @@ def test_a_route_becomes_plain_values() -> None:
         "age_s": 65.0,
         "owner": "",
         "lease_s": None,
+        "attributes": {},
     }
 
 

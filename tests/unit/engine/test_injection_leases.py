@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from routed.engine.injection.leases import InjectedRoutes
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteSource, RouteType
 from routed.rib.table import Rib
@@ -17,6 +18,7 @@ class Shared(NamedTuple):
     gateways: tuple[Gateway, ...] = ()
     metric: int = 0
     tag: int = 0
+    kernel_attributes: KernelAttributes | None = None
 
 
 A, B, C = (Prefix.parse(f"10.{number}.0.0/16") for number in (1, 2, 3))

@@ -33,6 +33,29 @@ from routectl.iproute import (
         ("default via fe80::1 dev eth0 onlink pref medium", (bytes(16), 0),
          RouteAttributes(next_hops=(RouteNextHop("fe80::1", "eth0", is_onlink=True),))),
         (
+            "10.0.0.0/8 via 192.0.2.1 dev eth0 scope global src 192.0.2.9 realms 3/4 "
+            "mtu lock 1400 rto_min lock 200ms congctl reno",
+            (b"\n\0\0\0", 8),
+            RouteAttributes(
+                next_hops=(RouteNextHop("192.0.2.1", "eth0"),),
+                kernel_attributes=(
+                    ("src", "192.0.2.9"), ("realm", "3/4"), ("mtu", "lock 1400"),
+                    ("rto_min", "lock 200ms"), ("congctl", "reno"),
+                ),
+            ),
+        ),
+        ("192.0.2.9 dev eth0 scope global", (b"\xc0\0\2\x09", 32),
+         RouteAttributes(
+             next_hops=(RouteNextHop(None, "eth0"),), kernel_attributes=(("scope", "global"),)
+         )),
+        ("::/0 dev eth0 scope global pref high", (bytes(16), 0),
+         RouteAttributes(
+             next_hops=(RouteNextHop(None, "eth0"),), kernel_attributes=(("pref", "high"),)
+         )),
+        ("local 10.0.0.0/8 dev lo scope host", (b"\n\0\0\0", 8),
+         RouteAttributes("local", (RouteNextHop(None, "lo"),))),
+        ("9 10.0.0.0/8", (b"\n\0\0\0", 8), RouteAttributes("throw")),
+        (
             "203.0.113.0/24 nexthop via 192.0.2.1 weight 2 nexthop dev eth1 linkdown",
             (b"\xcb\0\x71\0", 24),
             RouteAttributes(
@@ -63,19 +86,24 @@ def read(line: str) -> None:
         ("10.0.0.0/+8 dev eth0", "a prefix length is 0 to 32"),
         ("10.0.0.0/8 via", "via needs a value after it"),
         ("10.0.0.0/8 dev eth0 metric x", "metric needs a number, not 'x'"),
-        ("10.0.0.0/8 dev eth0 src 192.0.2.1", "'src' cannot be kept"),
+        ("10.0.0.0/8 dev eth0 tos 0x10", "'tos' cannot be kept"),
+        ("10.0.0.0/8 dev eth0 mtu", "mtu needs a value after it"),
+        ("10.0.0.0/8 dev eth0 mtu lock", "mtu needs a value after it"),
+        ("10.0.0.0/8 dev eth0 mtu 1400 mtu 1500", "'mtu' is given twice"),
+        ("local 10.0.0.0/8", "a local route needs `via`, `dev`"),
+        ("local 10.0.0.0/8 via 192.0.2.1 dev eth0", "a local route needs `dev`, and no `via`"),
         ("10.0.0.0/8 dev eth0 table 100", "table '100' cannot be chosen here"),
         ("10.0.0.0/8 dev eth0 nexthop via 192.0.2.1", "not both"),
         ("10.0.0.0/8 dev eth0 shiny", "'shiny' is not supported here"),
         ("10.0.0.0/8", "a unicast route needs"),
         ("10.0.0.0/8 nhid 7 proto static", "nhid '7' names next hops of the kernel"),
-        ("throw 10.0.0.0/8", "a route of type throw cannot be injected"),
+        ("nat 10.0.0.0/8", "a route of type nat cannot be injected"),
         ("blackhole 10.0.0.0/8 via 192.0.2.1", "a blackhole route has no next hop"),
         ("nexthop via 192.0.2.1 dev eth0", "there is none on the line before"),
         ("10.0.0.0/8 nexthop weight 2", "a next hop needs `via`, `dev` or both"),
         ("10.0.0.0/8 dev eth0 expires 99sec", "give the import a `lease`"),
         ('[{"dst":"default"}]', "is JSON: give what `ip route` prints without `-j`"),
-        ("9 10.0.0.0/8", "a route of type throw cannot be injected"),
+        ("4 10.0.0.0/8", "a route of type anycast cannot be injected"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused(line: str, problem: str) -> None:

@@ -91,8 +91,10 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("show routes 10.0.0.0/8 longer longer", "'longer' after show routes is given twice"),
         ("route add 10.0.0.0/8 via 10.0.0.2 via 10.0.1.2", "'via' after route add is given twice"),
         ("route add 10.0.0.0/8 prefix",
-         "'prefix' after route add is unknown; "
-         "expected: via, dev, onlink, type, metric, tag, lease, owner"),
+         "'prefix' after route add is unknown; did you mean pref?"),
+        ("route delete 10.0.0.0/8 prefix",
+         "'prefix' after route delete is unknown; expected: owner"),
+        ("route add 10.0.0.0/8 mtu lock", "mtu needs VALUE after it"),
         ("route add 10.0.0.0/8 tag 4294967296",
          "'4294967296' is too large: the maximum is 4294967295"),
         ("lookup ::1%lo", "'::1%lo' has a zone; remove the part that begins with '%'"),

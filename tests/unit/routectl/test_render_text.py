@@ -7,6 +7,7 @@ import io
 import pytest
 
 from ipc.control import LEFT_OUT
+from routectl.render.routes import next_hops_text, route_text
 from routectl.render.text import (
     BATCH_ROWS,
     Column,
@@ -16,7 +17,6 @@ from routectl.render.text import (
     TextTable,
     duration_text,
     ms_text,
-    next_hops_text,
     plain_text,
     size_text,
 )
@@ -182,6 +182,18 @@ def test_next_hops_read_as_ip_route_writes_them() -> None:
     assert next_hops_text("unicast", [{**via, "weight": 3}]) == "via fe80::1 dev eth0 weight 3"
     assert next_hops_text("blackhole", []) == "blackhole"
     assert next_hops_text("unicast", []) == "-"
+    assert next_hops_text("local", [direct]) == "local dev eth1"
+
+
+def test_attributes_stand_behind_one_next_hop_and_above_several() -> None:
+    attributes = {"src": "10.0.0.1", "mtu": "lock 1400"}
+    row: dict[str, object] = {"type": "unicast", "next_hops": [{"via": None, "dev": "eth1"}]}
+    assert route_text(row) == "dev eth1"
+    assert route_text(row | {"attributes": attributes}) == "dev eth1 src 10.0.0.1 mtu lock 1400"
+    several = {**row, "next_hops": [{"via": None, "dev": "a"}, {"via": None, "dev": "b"}]}
+    text = route_text(several | {"attributes": attributes})
+    assert text == "src 10.0.0.1 mtu lock 1400\ndev a\ndev b"
+    assert route_text({"type": "throw", "attributes": {}}) == "throw"
 
 
 def test_the_metric_of_a_route_that_only_refuses_is_no_figure() -> None:
