@@ -31,7 +31,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 PYTEST_JOBS := --numprocesses $(JOBS) --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bench sim flood soak attack fuzz sanitize wheel deb debtest clean
+.PHONY: help venv run test lint type unit bpf bench sim flood soak attack fuzz sanitize wheel deb debtest clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
@@ -59,6 +59,9 @@ type: $(STAMP) ## check types (mypy, strict)
 
 unit: $(STAMP) ## only the tests of single modules, which need no privilege and no network
 	@$(PYTEST) $(PYTEST_JOBS) -m "not root" tests/unit tests/meta
+
+bpf: $(STAMP) ## compile the programs for the kernel anew (needs clang; for maintainers)
+	@$(BIN)/python -m bpf
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)

@@ -40,6 +40,7 @@ import enum
 from dataclasses import dataclass
 
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
+from ipc.plain_requests import ShowMemory, ShowMetrics, ShowNextHops, ShowRules
 from ipc.route_changes import (
     Lease,
     PackedRoutes,
@@ -49,6 +50,7 @@ from ipc.route_changes import (
     RouteOperation,
     RouteRenew,
 )
+from ipc.traffic import ShowDataplane, ShowTraffic
 
 __all__ = [
     "CONFIG_SECTIONS",
@@ -123,7 +125,7 @@ RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (
     "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
     "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
-    "allow_martians", "metrics",
+    "allow_martians", "metrics", "dataplane",
 )  # fmt: skip
 """The top-level keys of routes.yaml; a test compares them with the schema."""
 
@@ -157,6 +159,8 @@ class ControlType(enum.IntEnum):
     SHOW_PROTOCOL = 24
     SHOW_NEXTHOPS = 25
     SHOW_METRICS = 26
+    SHOW_DATAPLANE = 27
+    SHOW_TRAFFIC = 28
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -333,26 +337,6 @@ class ShowProtocol:
 
 
 @dataclass(frozen=True, slots=True)
-class ShowRules:
-    """Every policy rule of the configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowNextHops:
-    """The kernel nexthop objects that routes go through."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowMemory:
-    """The daemon's memory usage, one row for each part."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowMetrics:
-    """The metrics in the text format of Prometheus, one row for each line."""
-
-
-@dataclass(frozen=True, slots=True)
 class Topology:
     """The routers that NUP knows: this one, its neighbors, those behind them; one row each."""
 
@@ -439,6 +423,8 @@ Request = (
     | ShowMemory
     | ShowMetrics
     | ShowNextHops
+    | ShowDataplane
+    | ShowTraffic
     | ShowRules
     | ShowConfig
     | ShowProtocol
@@ -469,6 +455,8 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_METRICS: ShowMetrics,
     ControlType.SHOW_RULES: ShowRules,
     ControlType.SHOW_NEXTHOPS: ShowNextHops,
+    ControlType.SHOW_DATAPLANE: ShowDataplane,
+    ControlType.SHOW_TRAFFIC: ShowTraffic,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,

@@ -52,10 +52,10 @@ from routectl.grammar import (
 )
 from routectl.render import views
 from routectl.route_commands import ROUTE
+from routectl.traffic_commands import DATAPLANE_AND_TRAFFIC
 from routectl.wait_commands import WAIT
 
 __all__ = ["TREE"]
-
 
 _SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
 
@@ -186,6 +186,7 @@ _SHOW = Branch(
             Role.READ,
             Ask(Fields(ShowMetrics), views.METRICS),
         ),
+        *DATAPLANE_AND_TRAFFIC,
     ),
 )
 

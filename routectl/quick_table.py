@@ -12,7 +12,9 @@ _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
     (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
-    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory", "metrics"),
+    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
+    ("show", "dataplane"): ("interfaces", "programs"),
+    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
     ("wait",): ("synced", "neighbors", "route"),

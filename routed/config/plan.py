@@ -176,6 +176,9 @@ def _rest(old: Config, new: Config) -> Iterator[str]:
             yield f"socket      metrics: {old.metrics.listen} closed"
         if new.metrics.listen is not None:
             yield f"socket      metrics: {new.metrics.listen} opened"
+    if old.dataplane.interfaces != new.dataplane.interfaces:
+        names = ", ".join(new.dataplane.interfaces)
+        yield f"dataplane   traffic is counted on {names or 'no interface'}"
     if old.log != new.log:
         yield "log         level, format or file change"
     if old.fib.on_exit is not new.fib.on_exit:

@@ -32,6 +32,7 @@ from routed.config.nup import (
     RedistributeSource,
     SummaryConfig,
 )
+from routed.config.observation import DataplaneConfig, MetricsConfig
 from routed.config.options import (
     Inline,
     ListOf,
@@ -45,7 +46,7 @@ from routed.config.options import (
 from routed.config.options import option as _option
 from routed.config.route_options import AttributesConfig, StaticType
 from routed.config.rules import RuleConfig
-from routed.config.scalars import EngineUser, ListenAddress, PrefixMatch, Principal
+from routed.config.scalars import EngineUser, PrefixMatch, Principal
 from routed.model.kernel_attributes import KernelAttributes
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Prefix
@@ -54,6 +55,7 @@ from routed.model.route import MAX_WEIGHT, Gateway
 __all__ = [
     "Config",
     "DampingConfig",
+    "DataplaneConfig",
     "FibConfig",
     "FilterAction",
     "FilterRule",
@@ -324,18 +326,6 @@ class LearnConfig:
         return scalars.is_accepted(self.match, prefix)
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsConfig:
-    """The section `metrics`: the endpoint for Prometheus."""
-
-    listen: ListenAddress | None = _option(
-        Scalar(scalars.listen_address),
-        "`unix:/path` (for users with read access, see `management`), or `127.0.0.1:PORT` or "
-        "`[::1]:PORT` (for all users of this machine). Without it metrics are not served.",
-        default=None,
-    )
-
-
 PID_FILE = "/run/routed/routed.pid"
 
 
@@ -415,6 +405,9 @@ class Config:
     )  # fmt: skip
     metrics: MetricsConfig = _option(
         Nested(MetricsConfig), "The OpenMetrics endpoint.", factory=MetricsConfig
+    )
+    dataplane: DataplaneConfig = _option(
+        Nested(DataplaneConfig), "Traffic counters in the kernel.", factory=DataplaneConfig
     )
 
     @property

@@ -16,6 +16,7 @@ from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.selection import RouteSelector
 from routed.control.tables import TablePage
+from routed.control.traffic import DataplaneViews
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -131,6 +132,10 @@ class Daemon(Protocol):
     @property
     def client_refusals(self) -> Counter[str]:
         """Refused clients by reason, which the server of the management socket counts here."""
+
+    @property
+    def dataplane(self) -> DataplaneViews:
+        """The dataplane and the traffic that it counts."""
 
     @property
     def recording(self) -> Recording:

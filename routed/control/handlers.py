@@ -70,6 +70,7 @@ from routed.control.selection import (
     route_selector,
 )
 from routed.control.tables import ResultTable, TablePage
+from routed.control.traffic_handlers import TRAFFIC_HANDLERS
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -94,7 +95,6 @@ from routed.model.prefix import Address, Prefix
 
 __all__ = ["HANDLERS", "Handler"]
 
-
 _PIECE = 30_000
 """Characters of a recording in one row; each row is a page."""
 CONFIRM_MIN_S = 1.0
@@ -103,7 +103,6 @@ CONFIRM_MAX_S = 3600.0
 
 TOKEN_MAX = 40
 """Characters of a confirm token; the daemon's tokens have six."""
-
 
 Handler = Callable[[Daemon, Any, Caller], Awaitable[Answer]]
 
@@ -413,6 +412,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.RECORD: record,
     ControlType.ROUTE_CHANGE: change_routes,
     ControlType.ROUTE_RENEW: renew_routes,
+    **TRAFFIC_HANDLERS,
 }
 
 

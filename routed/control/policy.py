@@ -31,6 +31,8 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_METRICS: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
     ControlType.SHOW_NEXTHOPS: Role.READ,
+    ControlType.SHOW_DATAPLANE: Role.READ,
+    ControlType.SHOW_TRAFFIC: Role.READ,
     ControlType.SHOW_CONFIG: Role.READ,
     ControlType.SHOW_PROTOCOL: Role.READ,
     ControlType.TOPOLOGY: Role.READ,

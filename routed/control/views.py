@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from routed.control.traffic import TRAFFIC_VIEW_CLASSES
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
 from routed.model.rule import PolicyRule
@@ -432,19 +433,7 @@ class RecordingView:
 
 
 VIEW_CLASSES: tuple[type, ...] = (
-    TopologyView,
-    ExplainView,
-    StatusView,
-    NeighborView,
-    InterfaceView,
-    RouteView,
-    FibView,
-    CounterView,
-    LogView,
-    MemoryView,
-    MetricLineView,
-    NextHopObjectView,
-    RuleView,
-    ConfigView,
-    ProtocolView,
-)
+    TopologyView, ExplainView, StatusView, NeighborView, InterfaceView, RouteView,
+    FibView, CounterView, LogView, MemoryView, MetricLineView, NextHopObjectView,
+    RuleView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
+)  # fmt: skip

@@ -17,6 +17,7 @@ import trio
 
 from routed.engine.client_servers import ClientServers
 from routed.engine.config_receiver import ReceivedConfig
+from routed.engine.dataplane import Dataplane
 from routed.engine.injection.journal import Journal
 from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
@@ -25,6 +26,7 @@ from routed.engine.show.daemon import DaemonFacts, Reporter
 from routed.engine.show.diagnosis import engine_facts
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.parent_reports import ParentReports
+from routed.imsg.dataplane import DataplaneArrayReady, DataplaneChanged
 from routed.imsg.messages import (
     ConfBegin,
     ConfigState,
@@ -66,7 +68,7 @@ class Components:
 
     def __init__(
         self, router: Router, reports: ParentReports, servers: ClientServers, reporter: Reporter,
-        queue: SendQueue,
+        queue: SendQueue, dataplane: Dataplane,
     ) -> None:  # fmt: skip
         """Begin with components that are built and not configured yet.
 
@@ -76,12 +78,14 @@ class Components:
             servers: for sockets of clients.
             reporter: for a diagnosis.
             queue: is woken by progress, and has the log.
+            dataplane: for counters of traffic.
         """
         self.router = router
         self.reports = reports
         self._servers = servers
         self._reporter = reporter
         self._queue = queue
+        self._dataplane = dataplane
         self._addresses: list[InterfaceAddress] = []
         """Addresses received so far of a link that comes in several messages."""
         self._journal_files: list[int] = []
@@ -115,6 +119,11 @@ class Components:
             case JournalReady():
                 assert descriptor is not None  # the authority table requires it
                 self._handle_journal(descriptor)
+            case DataplaneArrayReady():
+                assert descriptor is not None  # the authority table requires it
+                self._dataplane.handle_array(message, descriptor)
+            case DataplaneChanged():
+                self._dataplane.handle_changed(message)
             case FibProgress():
                 self.router.handle_progress(message)
                 self._queue.wake()  # there is room for more desired routes
@@ -203,9 +212,10 @@ def build_components(
     nursery.start_soon(router.run)
     facts = DaemonFacts(begin, str(confinement), confinement.listener is not None, resources.memory)
     reports = ParentReports()
-    reporter = Reporter(facts, router, reports, parent)
+    dataplane = Dataplane()
+    reporter = Reporter(facts, router, reports, parent, dataplane)
     servers = ClientServers(nursery, router, reporter, log)
-    return Components(router, reports, servers, reporter, parent.queue)
+    return Components(router, reports, servers, reporter, parent.queue, dataplane)
 
 
 def _log_confinement(begin: ConfBegin, confinement: Confinement, log: Logger) -> None:

@@ -35,6 +35,7 @@ from routed.engine.parent_watch import ParentWatch
 from routed.engine.send_queue import SendQueue
 from routed.engine.show.memory import ProcessMemory
 from routed.imsg.authority import ChannelEnd, EnginePhase, check_authority
+from routed.imsg.dataplane import ProgramsReported
 from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_of
 from routed.imsg.messages import (
@@ -200,7 +201,7 @@ class Engine:
             case LogLevelChanged(level=level):
                 self._parent.queue.log.level = Level[level.upper()]
                 self._parent.client.receive_answer(request_id, message)
-            case FibCommandDone() | NextHopsReported():
+            case FibCommandDone() | NextHopsReported() | ProgramsReported():
                 self._parent.client.receive_answer(request_id, message)
             case _:
                 assert self.components is not None  # phase RUNNING, by the authority table

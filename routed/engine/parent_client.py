@@ -15,6 +15,7 @@ from typing import Generic, TypeVar, cast
 import trio
 
 from routed.control.daemon import CommandOutcome, ParentRequest
+from routed.imsg.dataplane import ProgramsAsked, ProgramsReported
 from routed.imsg.messages import (
     FibCommandDone,
     FibCommanded,
@@ -31,7 +32,9 @@ __all__ = ["REQUEST_TIMEOUT_S", "ParentAnswer", "ParentClient"]
 REQUEST_TIMEOUT_S = 120.0
 """Time that a client waits for an answer of the parent."""
 
-ParentAnswer = ReloadFinished | FibCommandDone | LogLevelChanged | NextHopsReported
+ParentAnswer = (
+    ReloadFinished | FibCommandDone | LogLevelChanged | NextHopsReported | ProgramsReported
+)
 
 _Answer = TypeVar("_Answer", bound=ParentAnswer)
 _CommandAnswer = ReloadFinished | FibCommandDone | LogLevelChanged
@@ -84,6 +87,10 @@ class ParentClient:
     async def ask_nexthops(self, after_id: int) -> NextHopsReported | None:
         """Ask for the next kernel nexthop objects after an id; None if no answer came in time."""
         return await self._ask(NextHopsAsked(after_id), NextHopsReported)
+
+    async def ask_programs(self) -> ProgramsReported | None:
+        """Ask for the programs of the dataplane; None if no answer came in time."""
+        return await self._ask(ProgramsAsked(), ProgramsReported)
 
     async def _ask(self, request: object, answer_class: type[_Answer]) -> _Answer | None:
         """Send a request and wait for its answer; None if none came in time."""

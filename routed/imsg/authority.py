@@ -13,6 +13,12 @@ import enum
 from typing import NamedTuple
 
 from ipc.framing import IpcError
+from routed.imsg.dataplane import (
+    DataplaneArrayReady,
+    DataplaneChanged,
+    ProgramsAsked,
+    ProgramsReported,
+)
 from routed.imsg.messages import (
     ConfApplied,
     ConfBegin,
@@ -107,8 +113,12 @@ class ImsgType(enum.IntEnum):
     LOG_LEVEL_CHANGED = 45
     DIAGNOSE = 46
     ENGINE_HELLO = 47
+    DATAPLANE_ARRAY = 48
+    DATAPLANE_CHANGED = 49
     STOP = 50
     STOPPED = 51
+    PROGRAMS_ASKED = 52
+    PROGRAMS_REPORTED = 53
 
 
 class ChannelEnd(enum.Enum):
@@ -172,6 +182,10 @@ AUTHORITY: dict[ImsgType, Authority] = {
     ImsgType.RELOAD_REQUESTED: Authority(ChannelEnd.ENGINE, ReloadRequested, False, _RUNNING),
     ImsgType.RELOAD_FINISHED: Authority(ChannelEnd.PARENT, ReloadFinished, False, _CONFIGURED),
     ImsgType.CONFIG_STATE: Authority(ChannelEnd.PARENT, ConfigState, False, _RUNNING),
+    ImsgType.DATAPLANE_ARRAY: Authority(ChannelEnd.PARENT, DataplaneArrayReady, True, _RUNNING),
+    ImsgType.DATAPLANE_CHANGED: Authority(ChannelEnd.PARENT, DataplaneChanged, False, _RUNNING),
+    ImsgType.PROGRAMS_ASKED: Authority(ChannelEnd.ENGINE, ProgramsAsked, False, _RUNNING),
+    ImsgType.PROGRAMS_REPORTED: Authority(ChannelEnd.PARENT, ProgramsReported, False, _CONFIGURED),
     ImsgType.LOG_EVENT: Authority(ChannelEnd.ENGINE, LogEvent, False, _ALWAYS),
     ImsgType.LOG_LINE: Authority(ChannelEnd.PARENT, LogLine, False, _RUNNING),
     ImsgType.LOG_LEVEL_REQUESTED: Authority(ChannelEnd.ENGINE, LogLevelRequested, False, _RUNNING),

@@ -100,6 +100,10 @@ EVENTS: dict[str, EventSpec] = {
     "socket-opened": EventSpec(_D, ("link", "family")),
     "nup-not-on-port": EventSpec(_W, ("link",), 60),
     "socket-failed": EventSpec(_W, ("link", "problem"), 60),
+    # the dataplane
+    "dataplane-attached": EventSpec(_I, ("link", "rung"), 120),
+    "dataplane-detached": EventSpec(_I, ("link",), 120),
+    "dataplane-not-attached": EventSpec(_W, ("link", "reason", "detail"), 120),
     # the FIB
     "fib-in-sync": EventSpec(_I, ("desired", "adopted", "swept")),
     "former-table-swept": EventSpec(_I, ("table", "protocol", "routes")),

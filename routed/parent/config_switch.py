@@ -21,7 +21,7 @@ Bounds: an engine that does not switch back within SWITCH_BACK_TIMEOUT_S is kill
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -117,6 +117,8 @@ class ConfigSwitch:
             nup_sockets: opened and closed once the engine has switched.
         """
         self.nup_sockets = nup_sockets
+        self.followers: list[Callable[[Config], None]] = []
+        """Called with each configuration that comes into force, after the kernel side."""
         self.in_force = started_by
         self.generation = 0
         """Incremented whenever a configuration is sent to an engine."""
@@ -280,6 +282,8 @@ class ConfigSwitch:
         self._kernel.follow(KernelSettings.of(new.config.fib, new.config.rules, new.config.learn))
         self._kernel.admission.follow(new.config.martians)
         self.nup_sockets.follow(new.config.interfaces)
+        for follow in self.followers:
+            follow(new.config)
         if old.config.log != new.config.log:
             self._daemon_log.follow(new.config.log)
 

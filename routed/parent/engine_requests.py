@@ -3,7 +3,8 @@
     notices    desired routes, next hops to verify    --> RouteAdmission
     requests   nexthop objects, FIB commands          --> KernelSyncs    --answer--.
                reloads                                --> Transactions  --answer--+--> EngineAnswers
-               log level                              --> DaemonLog     --answer--'
+               log level                              --> DaemonLog     --answer--+
+               programs of the dataplane              --> Dataplane     --answer--'
 
 The engine is not trusted: the session (`routed.parent.engine_process.session`) consults the
 authority table before it decodes a message, and bounds the number of unanswered requests before it
@@ -17,6 +18,7 @@ import os
 import trio
 
 from ipc.framing import IpcError
+from routed.imsg.dataplane import ProgramsAsked
 from routed.imsg.messages import (
     FibCommanded,
     FibInSync,
@@ -29,6 +31,7 @@ from routed.imsg.messages import (
     ReloadRequested,
 )
 from routed.model.command import FibCommand
+from routed.parent.dataplane import Dataplane
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.engine_process.session import EngineHandlers
 from routed.parent.kernel import KernelSyncs
@@ -49,6 +52,7 @@ class EngineRequests:
         log: DaemonLog,
         answers: EngineAnswers,
         nursery: trio.Nursery,
+        dataplane: Dataplane,
     ) -> None:
         """Fill the dispatch table.
 
@@ -58,12 +62,14 @@ class EngineRequests:
             log: whose level clients set.
             answers: sends each answer to the engine that sent the request.
             nursery: runs the commands that take a while.
+            dataplane: describes its programs.
         """
         self._kernel = kernel
         self._transactions = transactions
         self._log = log
         self._answers = answers
         self._nursery = nursery
+        self._dataplane = dataplane
         admission = kernel.admission
         self.handlers = EngineHandlers(
             notices={
@@ -77,12 +83,17 @@ class EngineRequests:
                 FibCommanded: self._handle_fib_command,
                 ReloadRequested: self._handle_reload,
                 LogLevelRequested: self._handle_log_level,
+                ProgramsAsked: self._handle_programs_asked,
             },
         )
         """The dispatch table, by message class."""
 
     def _handle_nexthops_asked(self, message: NextHopsAsked, request_id: int) -> None:
         answer = self._kernel.nexthops_after(message.after_id)
+        self._answers.send(self._answers.ticket(request_id), answer)
+
+    def _handle_programs_asked(self, _message: ProgramsAsked, request_id: int) -> None:
+        answer = self._dataplane.report_programs()
         self._answers.send(self._answers.ticket(request_id), answer)
 
     def _handle_fib_command(self, message: FibCommanded, request_id: int) -> None:

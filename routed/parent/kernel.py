@@ -1,6 +1,6 @@
 """The kernel side of the parent: the netlink sockets, and the loops that synchronise the kernel.
 
-    EventSocket --> KernelMonitor --links--> KernelSyncs (engine, NUP sockets)
+    EventSocket --> KernelMonitor --links--> KernelSyncs (engine, NUP sockets, watchers)
                          |---routes--> FibSync   (our routes: desired against kernel)
                          |---routes--> ImportSync (others' routes, as candidates)
                          '---rules---> RuleSync  (policy rules)
@@ -13,7 +13,7 @@ concerns; it makes no decisions.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -28,7 +28,7 @@ from routed.fib.links.table import LinkChange, LinkTable
 from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthop_sync import ObjectSync
 from routed.fib.nexthops.codec import SeenNextHop
-from routed.fib.nexthops.table import NextHopState, NexthopTable
+from routed.fib.nexthops.table import NexthopTable
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.ownership import KernelRoute
 from routed.fib.routes.tables import FibTables
@@ -38,7 +38,6 @@ from routed.imsg.messages import (
     FORMER_NEXT_HOPS_MAX,
     FibCommandDone,
     FibProgress,
-    NextHopReport,
     NextHopsReported,
     RoutesImported,
     RuleReport,
@@ -49,22 +48,14 @@ from routed.model.command import FibCommand
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address, Prefix
-from routed.model.route import NEXT_HOPS_MAX
 from routed.netlink.socket import DumpInterrupted, EventSocket
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.kernel_settings import KernelSettings
+from routed.parent.nexthop_reports import report_nexthops
 from routed.parent.nup_sockets import NupSockets
 from routed.parent.route_admission import RouteAdmission
 
 __all__ = ["KernelSockets", "KernelSyncs"]
-
-
-NEXTHOPS_REPORTED_MAX = 100
-"""Most objects in one answer; fewer if they have so many next hops that they do not fit
-(`NextHopsReported.halves`)."""
-
-NEXTHOP_MEMBERS_REPORTED_MAX = 2000
-"""Most next hops of these objects, desired and in the kernel: some milliseconds of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +131,7 @@ class KernelSyncs:
         self.is_loaded = False
         """Whether the links have been read."""
         self._settings = settings
-        self._links = links
+        self._links, self._link_watchers = links, list[Callable[[], None]]()
         self._nup_sockets = nup_sockets
         self._supervisor = supervisor
         self._log = log
@@ -374,6 +365,12 @@ class KernelSyncs:
         if session is not None:
             session.mark_link(change.ifindex)
             self._nup_sockets.handle_link_change(change)
+        for watcher in self._link_watchers:
+            watcher()
+
+    def watch_links(self, watcher: Callable[[], None]) -> None:
+        """Have a function called after each change of a link."""
+        self._link_watchers.append(watcher)
 
     # --- notices to the engine
 
@@ -396,37 +393,6 @@ class KernelSyncs:
         session = self._supervisor.running
         if session is not None:
             session.mark_imported()
-
-
-def report_nexthops(states: Iterable[NextHopState], log: Logger) -> NextHopsReported:
-    """Report the first of some nexthop objects: as many as fit in a message and take little time.
-
-    Cost: NEXTHOPS_REPORTED_MAX objects, and NEXTHOP_MEMBERS_REPORTED_MAX next hops of them and
-    those of one object more, however many there are.
-    """
-    reports: list[NextHopReport] = []
-    members = 0
-    for state in states:
-        if len(reports) == NEXTHOPS_REPORTED_MAX or members >= NEXTHOP_MEMBERS_REPORTED_MAX:
-            return NextHopsReported(tuple(reports), is_last=False)
-        reports.append(report_nexthop(state, log))
-        members += len(state.next_hops) + len(state.active)
-    return NextHopsReported(tuple(reports), is_last=True)
-
-
-def report_nexthop(state: NextHopState, log: Logger) -> NextHopReport:
-    """Describe one nexthop object for people. An object that was replaced from outside may have
-    more members than are shown; that is logged."""
-    longest = max(len(state.next_hops), len(state.active))
-    if longest > NEXT_HOPS_MAX:
-        log.emit("nexthop-cut", id=state.id, next_hops=longest, shown=NEXT_HOPS_MAX)
-    return NextHopReport(
-        state.id,
-        state.next_hops[:NEXT_HOPS_MAX],
-        state.active[:NEXT_HOPS_MAX],
-        state.problem,
-        max(longest - NEXT_HOPS_MAX, 0),
-    )
 
 
 def _own(link: Interface) -> frozenset[Address]:

@@ -12,6 +12,7 @@
     routed/parent/startup.py                    opens what the daemon holds, refuses the start
     routed/parent/kernel.py                     netlink: our routes, rules, imported routes, links
     routed/parent/nup_sockets.py                the NUP socket of each link
+    routed/parent/dataplane.py                  programs in the kernel that count traffic
     routed/parent/engine_process/supervisor.py  keeps one engine running
     routed/parent/engine_process/session.py     one engine, from its start to its end
     routed/parent/engine_process/journals.py    injected routes, kept from one engine to the next
@@ -61,6 +62,7 @@ from routed.parent.config_history import ConfigHistory
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import ConfigSwitch, InForce
 from routed.parent.daemonize import ReadyPipe
+from routed.parent.dataplane import Dataplane
 from routed.parent.engine_answers import EngineAnswers
 from routed.parent.engine_process.journals import Journals
 from routed.parent.engine_process.session import EngineFailed, EngineSession
@@ -206,10 +208,8 @@ class Parent:
         self._log = log
         self._ready = ready
         self._is_stopping = False
-        self._hung_up = trio.Event()
-        """Set by SIGHUP."""
-        self._loading = trio.CancelScope()
-        """The scope of reading the kernel's tables."""
+        self._hung_up = trio.Event()  # set by SIGHUP
+        self._loading = trio.CancelScope()  # of reading the kernel's tables
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(log)
         self._supervisor = Supervisor(log)
@@ -220,6 +220,9 @@ class Parent:
             settings, sockets, links, self._nup_sockets, self._supervisor, log
         )
         self._kernel.admission.follow(config.martians)
+        self._dataplane = Dataplane(
+            opened.dataplane, config.dataplane, links, self._supervisor, log
+        )
         self._reader = ConfigReader(start.path)
         self._switch = ConfigSwitch(
             InForce(config, opened.secrets),
@@ -232,8 +235,7 @@ class Parent:
         history = ConfigHistory(
             config.pid_file, lambda problem: log.emit("state-file-problem", problem=problem)
         )
-        self._former_texts = history.texts
-        """The configurations of earlier daemons."""
+        self._former_texts = history.texts  # the configurations of earlier daemons
         self._answers = EngineAnswers(self._supervisor)
         self._reporter = ServiceReporter(self._manager, self._kernel.sync)
         self._transactions = Transactions(
@@ -243,6 +245,7 @@ class Parent:
 
     def close(self) -> None:
         """Close the descriptors of the components."""
+        self._dataplane.close()
         self._manager.close()
         self._journals.close()
         self._nup_sockets.close()
@@ -268,10 +271,13 @@ class Parent:
         config = self._start.config
         if config.user.uid == 0:
             self._log.emit("engine-runs-as-root", reason=f"user: {config.user.name}")
+        self._kernel.watch_links(self._dataplane.reconcile)
+        self._switch.followers.append(lambda new: self._dataplane.follow(new.dataplane))
         async with trio.open_nursery() as nursery:
             for task in (
                 self._kernel.run,
                 self._nup_sockets.run,
+                self._dataplane.run,
                 self._transactions.run,
                 self._sweep_former_tables,
                 self._report_start,
@@ -283,8 +289,9 @@ class Parent:
             if is_init():
                 nursery.start_soon(reap_orphans, self._supervisor.is_own)
             requests = EngineRequests(
-                self._kernel, self._transactions, self._opened.log, self._answers, nursery
-            )
+                self._kernel, self._transactions, self._opened.log, self._answers, nursery,
+                self._dataplane,
+            )  # fmt: skip
             life = EngineContext(
                 state=self._kernel,
                 handlers=requests.handlers,
@@ -394,6 +401,7 @@ class Parent:
         session.report_refusals()
         session.mark_imported()
         self._switch.hand_over_listeners(session)
+        self._dataplane.hand_over(session)
         self._answers.notify(self._transactions.state)
         self._answers.notify(LogLevelChanged(self._opened.log.level))
         session.send_log(self._opened.log.lines)

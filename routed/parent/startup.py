@@ -1,7 +1,7 @@
 """Start-up: every step that can fail is done before the kernel's tables are changed.
 
     privileges -> key files -> pid file -> other daemons -> log -> management and metrics sockets
-    -> confinement
+    -> programs of the dataplane, if it is configured -> confinement
 
 The order is chosen for the most helpful message: for a second daemon, the pid of the first one is
 more helpful than the message that its socket is in use. Nothing here accesses the kernel's tables.
@@ -21,6 +21,7 @@ from routed.config.permissions import is_of_another
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets
 from routed.model.secret import SharedSecret
+from routed.parent.dataplane import Loaded, load_dataplane
 from routed.parent.engine_process.spawn import is_uid_mapped
 from routed.parent.instance_lock import InstanceLock, OtherInstanceError
 from routed.parent.listeners import ListenerError, Listeners
@@ -47,6 +48,7 @@ class Opened:
     log: DaemonLog
     listeners: Listeners
     instance: InstanceLock
+    dataplane: Loaded
     started_at_ns: int = field(default_factory=time.monotonic_ns)
     """Monotonic time of the start, in nanoseconds."""
 
@@ -83,6 +85,8 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
         with _refusals():
             listeners = Listeners(config.management.socket, config.metrics.listen)
             undo.callback(listeners.close)
+        dataplane = load_dataplane(config.dataplane)
+        undo.callback(dataplane.close)
         with _refusals():
             kept = confine_parent(config.user.uid)
         undo.pop_all()
@@ -95,7 +99,7 @@ def open_daemon(config: Config, config_path: str, *, is_foreground: bool) -> Ope
     if not os.access(config_path, os.R_OK):
         # Root read it with CAP_DAC_OVERRIDE, which has been dropped: a reload would fail.
         log.logger.emit("config-out-of-reach", path=config_path, uid=os.getuid())
-    return Opened(secrets, pid_file, log, listeners, instance)
+    return Opened(secrets, pid_file, log, listeners, instance, dataplane)
 
 
 def _other_owner(config_path: str) -> int | None:

@@ -46,6 +46,7 @@ from routed.log.events import EVENTS
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.prefix import Address, Prefix
 from routed.parent.listeners import close_listener, open_management_listener
+from tests.fakes.fake_dataplane import FakeDataplane
 from tests.fakes.fake_views import (
     CHUNK,
     CONFIG,
@@ -90,6 +91,7 @@ class FakeDaemon:
     confirmed: list[str] = field(default_factory=list)
     renewals: list[tuple[str, float]] = field(default_factory=list)
     cleared: list[Address] = field(default_factory=list)
+    dataplane: FakeDataplane = field(default_factory=FakeDataplane)
     is_recording: bool = False
     log_levels: list[str] = field(default_factory=list)
     client_refusals: Counter[str] = field(default_factory=Counter)

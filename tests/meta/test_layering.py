@@ -33,6 +33,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.imsg": {"ipc", "routed", "routed.config.transfer", "routed.model"},
     "routed.rib": {"routed.clock", "routed.model"},
     "routed.snapshot": {"ipc.fib_layout", "ipc.extension", "routed.model", "routed.rib.table"},
+    "routed.dataplane": {"routed.model"},
     "routed.fib": {
         "pyroute2", "routed.clock", "routed.log", "routed.model", "routed.netlink", "trio",
     },
@@ -42,13 +43,13 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.sandbox": set(),
     # the processes
     "routed.engine": {
-        "ipc", "routed", "routed.clock", "routed.config", "routed.control", "routed.imsg",
-        "routed.log", "routed.metrics", "routed.model", "routed.nup", "routed.rib",
+        "ipc", "routed", "routed.clock", "routed.config", "routed.control", "routed.dataplane",
+        "routed.imsg", "routed.log", "routed.metrics", "routed.model", "routed.nup", "routed.rib",
         "routed.sandbox", "routed.snapshot", "trio",
     },
     "routed.parent": {
-        "ipc", "routed", "routed.clock", "routed.config", "routed.fib", "routed.imsg",
-        "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
+        "ipc", "routed", "routed.clock", "routed.config", "routed.dataplane", "routed.fib",
+        "routed.imsg", "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
     },
     # what both start from
     "routed.cli": {
@@ -80,6 +81,7 @@ EDGES = {
     "routed.control.sending",
     "routed.control.server",
     "routed.control.session",
+    "routed.dataplane.kernel", "routed.dataplane.loader",
     "routed.metrics.server",
     "routed.fib.links.codec", "routed.fib.monitor", "routed.netlink.socket", "routed.fib.rule_sync",
     "routed.fib.carrier", "routed.fib.request_socket",
@@ -96,6 +98,7 @@ is passed in; ruff bans its module functions."""
 
 CORE_PACKAGES = (
     "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.control",
+    "routed.dataplane",
 )  # fmt: skip
 
 

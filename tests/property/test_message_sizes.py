@@ -26,6 +26,7 @@ from routed.control.session import pack_result
 from routed.control.views import VIEW_CLASSES
 from routed.engine.fib.desired import UPDATE_ROUTES_MAX, DesiredFib, DesiredRoute
 from routed.imsg.authority import AUTHORITY, ImsgType
+from routed.imsg.dataplane import DataplaneChanged
 from routed.imsg.frames import BODY_BYTES_MAX, Divisible, frames_of, frames_or_problem
 from routed.imsg.messages import (
     ConfSecrets,
@@ -51,6 +52,7 @@ PARTS: dict[type, tuple[str, ...]] = {
     NextHopsReported: ("objects",),
     RoutesImported: ("install", "remove"),
     RulesChanged: ("rules",),
+    DataplaneChanged: ("attachments",),
 }
 """What is divided when a message is."""
 

@@ -44,6 +44,11 @@ COMMANDS = (
     "show config fib all",
     "show config",
     "show protocol",
+    "show dataplane interfaces",
+    "show dataplane programs",
+    "show traffic interfaces",
+    "show traffic protocols",
+    "show traffic packet-sizes",
     "fib couple",
     "fib decouple",
     "fib resync",
@@ -172,7 +177,7 @@ def test_every_command_answers_in_both_forms(
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:17], "explain 10.1.2.3", "topology"):
+    for line in (*COMMANDS[:22], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)
@@ -182,7 +187,7 @@ def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
 
 
 def test_every_command_has_a_golden_file() -> None:
-    spelled = {" ".join(shlex.split(line)[:2]) for line in COMMANDS}
+    spelled = {" ".join(shlex.split(line)[:count]) for line in COMMANDS for count in (2, 3)}
     for words, leaf in leaves(TREE):
         if leaf.word in HAVE_TESTS_OF_THEIR_OWN or isinstance(leaf.action, (Await, Local)):
             continue

@@ -249,7 +249,9 @@ def test_shells_are_told_what_may_come(
         == {
             "routectl sh": ["show"],
             "routectl show nei": ["neighbors"],
-            "routectl --json show ": [words[1] for words, _ in leaves(TREE) if words[0] == "show"],
+            "routectl --json show ": list(
+                dict.fromkeys(words[1] for words, _ in leaves(TREE) if words[0] == "show")
+            ),
         }[line]
     )
 

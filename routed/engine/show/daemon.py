@@ -36,6 +36,7 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
+from routed.engine.dataplane import Dataplane
 from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
 from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
@@ -47,6 +48,7 @@ from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTables
 from routed.engine.show.topology import TopologyTable, neighbor_chunks
+from routed.engine.show.traffic import DataplaneReporter
 from routed.imsg.messages import ConfBegin, NextHopReport
 from routed.log.events import EVENTS
 from routed.log.logger import timestamp
@@ -81,7 +83,12 @@ class Reporter:
     """The engine's implementation of `control.daemon.Daemon`. Owns no state of the router."""
 
     def __init__(
-        self, facts: DaemonFacts, router: Router, reports: ParentReports, parent: ParentChannel
+        self,
+        facts: DaemonFacts,
+        router: Router,
+        reports: ParentReports,
+        parent: ParentChannel,
+        dataplane: Dataplane,
     ) -> None:
         """Show a router.
 
@@ -90,6 +97,7 @@ class Reporter:
             router: whose components are shown.
             reports: what the parent has reported.
             parent: carries out commands, and knows the kernel's nexthop objects.
+            dataplane: has the counters of traffic.
         """
         self.parent = parent.client
         self.reports = reports
@@ -97,6 +105,7 @@ class Reporter:
         self.injection = router.injection
         self.recording = router.recording
         self.changes = router.changes
+        self.dataplane = DataplaneReporter(dataplane, parent.client, lambda: router.config)
         self._facts = facts
         self._router = router
         self._desired = router.desired

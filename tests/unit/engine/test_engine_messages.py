@@ -13,6 +13,7 @@ from ipc.channel import Channel
 from ipc.codec import decode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
 from routed.engine.components import Components, ProcessResources
+from routed.engine.dataplane import Dataplane
 from routed.engine.main import Engine
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.parent_reports import ParentReports
@@ -46,7 +47,7 @@ def scene() -> Iterator[Scene]:
         router = cast("Any", SimpleNamespace(link_changed=links.append, config=None))
         reports = ParentReports()
         unused = cast("Any", None)
-        engine.components = Components(router, reports, unused, unused, unused)
+        engine.components = Components(router, reports, unused, unused, unused, Dataplane())
         yield engine, ours, links, reports
         memory.close()
 

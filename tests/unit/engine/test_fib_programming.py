@@ -15,7 +15,7 @@ from routed.log.logger import Logger
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, Gateway, NextHop, Route, RouteSource
-from routed.parent.kernel import report_nexthop
+from routed.parent.nexthop_reports import report_nexthop
 from routed.rib.table import Rib
 from tests.unit.fib.test_sync import ListSink
 

@@ -100,6 +100,8 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_MEMORY": 17,
         "SHOW_NEXTHOPS": 25,
         "SHOW_METRICS": 26,
+        "SHOW_DATAPLANE": 27,
+        "SHOW_TRAFFIC": 28,
         "SHOW_RULES": 18,
         "TOPOLOGY": 19,
         "EXPLAIN": 20,

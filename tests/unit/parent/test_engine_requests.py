@@ -12,6 +12,7 @@ import trio
 from ipc.framing import IpcError
 from routed.config.schema import LogConfig
 from routed.imsg.authority import AUTHORITY, ChannelEnd
+from routed.imsg.dataplane import ProgramsAsked, ProgramsReported
 from routed.imsg.messages import (
     ConfApplied,
     ConfReady,
@@ -35,6 +36,7 @@ from routed.parent.log_output import DaemonLog
 from routed.parent.reload_queue import ReloadRequest
 
 DONE = FibCommandDone(True, ("done",))
+PROGRAMS = ProgramsReported((), 4096)
 
 
 class Engine:
@@ -108,7 +110,8 @@ class Scene:
         engines: Any = self.engines
         self.log = log = DaemonLog(log_config or LogConfig(), is_foreground=True)
         self.answers = EngineAnswers(engines)
-        requests = EngineRequests(kernel, transactions, log, self.answers, nursery)
+        dataplane: Any = SimpleNamespace(report_programs=lambda: PROGRAMS)
+        requests = EngineRequests(kernel, transactions, log, self.answers, nursery, dataplane)
         self.handlers = requests.handlers
 
     def request(self, message: object, request_id: int) -> None:
@@ -123,10 +126,12 @@ async def test_an_answer_reaches_the_engine_that_asked(nursery: trio.Nursery) ->
     scene.request(FibCommanded(FibCommand.RESYNC, 0, 1), 7)
     scene.request(NextHopsAsked(0), 8)
     scene.request(LogLevelRequested("debug"), 9)
+    scene.request(ProgramsAsked(), 10)
     scene.kernel.may_finish.set()
     await trio.testing.wait_all_tasks_blocked()
     assert engine.got == [
-        (NextHopsReported((), is_last=True), 8), (LogLevelChanged("debug"), 9), (DONE, 7),
+        (NextHopsReported((), is_last=True), 8), (LogLevelChanged("debug"), 9),
+        (PROGRAMS, 10), (DONE, 7),
     ]  # fmt: skip
 
 

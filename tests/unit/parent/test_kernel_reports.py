@@ -11,8 +11,8 @@ from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
-from routed.parent.kernel import (
-    NEXTHOP_MEMBERS_REPORTED_MAX,
+from routed.parent.nexthop_reports import (
+    NEXTHOP_MEMBERS_MAX,
     NEXTHOPS_REPORTED_MAX,
     report_nexthops,
 )
@@ -46,7 +46,7 @@ def test_one_answer_has_so_many_next_hops_and_all_come_in_several() -> None:
         seen += [report.id for report in told.objects]
         assert len(told.objects) <= NEXTHOPS_REPORTED_MAX
         shown = sum(len(report.next_hops) + len(report.active) for report in told.objects)
-        assert shown <= NEXTHOP_MEMBERS_REPORTED_MAX + 200
+        assert shown <= NEXTHOP_MEMBERS_MAX + 200
         if told.is_last:
             break
         after = told.objects[-1].id

@@ -21,7 +21,7 @@ def request_of(invocation: Invocation) -> object:
 
 
 TOP = [node.word for node in TREE.children]
-SHOW = [words[1] for words, _ in leaves(TREE) if words[0] == "show"]
+SHOW = list(dict.fromkeys(words[1] for words, _ in leaves(TREE) if words[0] == "show"))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_help_for_a_command() -> None:
 def test_help_for_a_branch_lists_what_follows() -> None:
     lines = describe(["show"])
     assert lines[0] == "Look at the daemon's state"
-    assert len(lines) == 2 + 14
+    assert len(lines) == 2 + 16
     assert describe([])[0].startswith("  show ")
 
 

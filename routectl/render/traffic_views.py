@@ -1,0 +1,91 @@
+"""How answers about the dataplane and its traffic look to people."""
+
+from __future__ import annotations
+
+from routectl.render.text import Column, Row, TextTable, plain_text, size_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "DATAPLANE_INTERFACES",
+    "DATAPLANE_PROGRAMS",
+    "INTERFACE_TRAFFIC",
+    "PACKET_SIZES",
+    "PROTOCOL_TRAFFIC",
+]
+
+
+def _plain(name: str) -> Callable[[Row], str]:
+    return lambda row: plain_text(row.get(name))
+
+
+def _size(name: str) -> Callable[[Row], str]:
+    return lambda row: size_text(row.get(name))
+
+
+def _reason(row: Row) -> str:
+    words = [str(row[name]) for name in ("reason", "detail") if row.get(name)]
+    return ": ".join(words) or "-"
+
+
+def _others(row: Row) -> str:
+    others = row.get("others")
+    return ", ".join(map(str, others)) if isinstance(others, list) and others else "-"
+
+
+def _protocol(row: Row) -> str:
+    family = row.get("family")
+    name = plain_text(row.get("protocol"))
+    return name if family == "none" else f"{family} {name}"
+
+
+_TRAFFIC_COLUMNS = (
+    Column("RX PACKETS", _plain("received_packets"), is_right=True),
+    Column("RX BYTES", _size("received_bytes"), is_right=True),
+    Column("TX PACKETS", _plain("sent_packets"), is_right=True),
+    Column("TX BYTES", _size("sent_bytes"), is_right=True),
+)
+
+DATAPLANE_INTERFACES = TextTable(
+    (
+        Column("INTERFACE", _plain("interface")),
+        Column("RUNG", _plain("rung"), is_colored=True),
+        Column("REASON", _reason),
+        Column("OTHER PROGRAMS", _others),
+    ),
+    empty="no interface is configured",
+)
+
+DATAPLANE_PROGRAMS = TextTable(
+    (
+        Column("PROGRAM", _plain("program")),
+        Column("ID", _plain("id"), is_right=True),
+        Column("INTERFACES", _plain("interfaces"), is_right=True),
+        Column("RUNS", _plain("runs"), is_right=True),
+        Column("NS/RUN", _plain("run_ns"), is_right=True),
+        Column("CODE", _size("code_bytes"), is_right=True),
+        Column("COUNTERS", _size("memory_bytes"), is_right=True),
+    ),
+    empty="no programs are loaded; `show dataplane interfaces` has the reason",
+)
+
+INTERFACE_TRAFFIC = TextTable(
+    (Column("INTERFACE", _plain("interface")), *_TRAFFIC_COLUMNS),
+    empty="no interface is counted",
+)
+
+PROTOCOL_TRAFFIC = TextTable(
+    (Column("PROTOCOL", _protocol), *_TRAFFIC_COLUMNS),
+    empty="no traffic yet",
+)
+
+PACKET_SIZES = TextTable(
+    (
+        Column("BYTES", _plain("size_bytes"), is_right=True),
+        Column("RX PACKETS", _plain("received_packets"), is_right=True),
+        Column("TX PACKETS", _plain("sent_packets"), is_right=True),
+    ),
+    empty="no traffic yet",
+)

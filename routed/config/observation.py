@@ -1,0 +1,43 @@
+"""Options of what can be observed from outside: metrics, and the dataplane's counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from routed.config import scalars
+from routed.config.options import ListOf, Scalar, option
+from routed.config.scalars import ListenAddress
+
+__all__ = ["COUNTED_ROUTES_MAX", "DataplaneConfig", "MetricsConfig"]
+
+COUNTED_ROUTES_MAX = (1 << 22) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """The section `metrics`: the endpoint for Prometheus."""
+
+    listen: ListenAddress | None = option(
+        Scalar(scalars.listen_address),
+        "`unix:/path` (for users with read access, see `management`), or `127.0.0.1:PORT` or "
+        "`[::1]:PORT` (for all users of this machine). Without it metrics are not served.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneConfig:
+    """The section `dataplane`: programs in the kernel that count traffic (eBPF)."""
+
+    interfaces: tuple[str, ...] = option(
+        ListOf(scalars.interface_pattern),
+        "The interfaces whose traffic is counted, by name or pattern, 64 at most. Without any, "
+        "nothing is loaded into the kernel.",
+        default=(), written="[]",
+    )  # fmt: skip
+    statistics: bool = option(
+        Scalar(scalars.boolean),
+        "Have the kernel count and time the runs of all eBPF programs of the machine, for `show "
+        "dataplane programs`; it costs about 20 ns per run.",
+        default=False, written="false",
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""The dataplane and its traffic for clients: views of their rows, and what answers them.
+
+show dataplane interfaces | programs
+show traffic interfaces | protocols | packet-sizes [interface NAME]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ipc.traffic import DataplaneTable, TrafficTable
+
+__all__ = [
+    "TRAFFIC_VIEW_CLASSES",
+    "DataplaneInterfaceView",
+    "DataplaneProgramView",
+    "DataplaneViews",
+    "InterfaceTrafficView",
+    "PacketSizeView",
+    "ProtocolTrafficView",
+    "dataplane_view_of",
+    "traffic_view_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneInterfaceView:
+    """How one interface is counted."""
+
+    interface: str
+    rung: str
+    """`tcx`, or `none` if it is not counted."""
+    reason: str
+    """Why not; else empty."""
+    detail: str
+    """The kernel's words, if it has refused."""
+    others: tuple[int, ...]
+    """Ids of other programs at the same hooks, as bpftool shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneProgramView:
+    """One program in the kernel."""
+
+    program: str
+    id: int
+    """As bpftool shows it."""
+    interfaces: int
+    """Number of interfaces that it is attached to."""
+    runs: int | None
+    """Since the daemon started; None without `dataplane.statistics`."""
+    run_ns: float | None
+    """Nanoseconds of a run, on average; None without runs or statistics."""
+    code_bytes: int
+    memory_bytes: int
+    """Of all counters; the programs share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceTrafficView:
+    """Frames of one interface."""
+
+    interface: str
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolTrafficView:
+    """Frames of one protocol."""
+
+    family: str
+    """`ipv4`, `ipv6`, or `none` for other frames."""
+    protocol: str
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSizeView:
+    """Frames of one class of sizes."""
+
+    size_bytes: str
+    """From and to, such as `128-255`."""
+    received_packets: int
+    sent_packets: int
+
+
+TRAFFIC_VIEW_CLASSES = (
+    DataplaneInterfaceView,
+    DataplaneProgramView,
+    InterfaceTrafficView,
+    ProtocolTrafficView,
+    PacketSizeView,
+)
+
+_DATAPLANE_VIEWS = {
+    DataplaneTable.INTERFACES: DataplaneInterfaceView,
+    DataplaneTable.PROGRAMS: DataplaneProgramView,
+}
+_TRAFFIC_VIEWS = {
+    TrafficTable.INTERFACES: InterfaceTrafficView,
+    TrafficTable.PROTOCOLS: ProtocolTrafficView,
+    TrafficTable.PACKET_SIZES: PacketSizeView,
+}
+
+
+def dataplane_view_of(table: DataplaneTable) -> type:
+    """Return the class of the rows of a table."""
+    return _DATAPLANE_VIEWS[table]
+
+
+def traffic_view_of(table: TrafficTable) -> type:
+    """Return the class of the rows of a table."""
+    return _TRAFFIC_VIEWS[table]
+
+
+class DataplaneViews(Protocol):
+    """The engine's knowledge of the dataplane."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the configuration names any interface."""
+
+    def attachments(self) -> Sequence[DataplaneInterfaceView]:
+        """List the configured interfaces, and how each is counted."""
+
+    async def programs(self) -> Sequence[DataplaneProgramView]:
+        """List the programs in the kernel, as the parent reports them."""
+
+    def counts(self, interface: str | None, /) -> bool:
+        """Return whether an interface, or any if it is None, is counted."""
+
+    def traffic(
+        self, table: TrafficTable, interface: str | None
+    ) -> Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]:
+        """List the traffic of one interface, or of all together."""

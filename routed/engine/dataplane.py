@@ -1,0 +1,55 @@
+"""The engine's side of the dataplane: the counters that the programs write, read in mapped memory.
+
+The parent loads and attaches; it sends the memory once for each engine, and what is attached after
+each change. No system call reads a counter, so bpf(2) stays among the calls that end an engine.
+
+Counters belong to the kernel's memory, not to an engine: they go on while an engine dies and the
+next one starts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from routed.dataplane.counters import LinkCounters
+from routed.dataplane.kernel import MappedArray
+from routed.dataplane.layout import Sizes
+from routed.imsg.dataplane import Attachment, DataplaneArrayReady, DataplaneChanged
+from routed.model.dataplane import DataplaneArray
+
+__all__ = ["Dataplane"]
+
+
+class Dataplane:
+    """Owner of the mapped memory, and of the last report of the parent."""
+
+    def __init__(self) -> None:
+        self.attachments: tuple[Attachment, ...] = ()
+        """Every configured interface."""
+        self.counters: LinkCounters | None = None
+        """None until the memory is there."""
+        self._parts: list[Attachment] = []
+        self._mappings: list[MappedArray] = []
+        """Mapped until this process ends."""
+
+    def handle_array(self, message: DataplaneArrayReady, descriptor: int) -> None:
+        """Map memory that the programs write.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        sizes = Sizes(message.processors, message.words, message.records)
+        try:
+            size = sizes.array_bytes[message.array.value]
+            mapping = MappedArray(descriptor, size, is_writable=False)
+        finally:
+            os.close(descriptor)
+        self._mappings.append(mapping)
+        if message.array is DataplaneArray.LINKS:
+            self.counters = LinkCounters(mapping.memory, sizes.processors)
+
+    def handle_changed(self, message: DataplaneChanged) -> None:
+        """Keep what is attached, once all parts of the report are there."""
+        self._parts += message.attachments
+        if not message.continues:
+            self.attachments, self._parts = tuple(self._parts), []

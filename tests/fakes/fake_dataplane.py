@@ -1,0 +1,69 @@
+"""A dataplane with fixed views, for tests of what clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ipc.traffic import TrafficTable
+from routed.control.traffic import (
+    DataplaneInterfaceView,
+    DataplaneProgramView,
+    InterfaceTrafficView,
+    PacketSizeView,
+    ProtocolTrafficView,
+)
+
+__all__ = ["FakeDataplane"]
+
+ATTACHMENTS = (
+    DataplaneInterfaceView("eth0", "tcx", "", "", (7, 12)),
+    DataplaneInterfaceView("eth1", "tcx", "", "", ()),
+    DataplaneInterfaceView("wan0", "none", "refused", "Device or resource busy", ()),
+    DataplaneInterfaceView("wan1", "none", "no-such-interface", "", ()),
+)
+PROGRAMS = (
+    DataplaneProgramView("received", 97, 2, 1_234_567, 83.4, 4276, 12_794_896),
+    DataplaneProgramView("sent", 98, 2, None, None, 4277, 12_794_896),
+)
+INTERFACE_TRAFFIC = (
+    InterfaceTrafficView("eth0", 1_200_000, 960_000_000, 800_000, 64_000_000),
+    InterfaceTrafficView("eth1", 0, 0, 3, 270),
+)
+PROTOCOL_TRAFFIC = (
+    ProtocolTrafficView("ipv4", "tcp", 1_000_000, 900_000_000, 700_000, 60_000_000),
+    ProtocolTrafficView("ipv6", "icmp", 12, 1_104, 12, 1_104),
+    ProtocolTrafficView("none", "arp", 5, 300, 4, 168),
+)
+PACKET_SIZES = (
+    PacketSizeView("0-64", 1_200, 800_000),
+    PacketSizeView("65-127", 0, 3),
+    PacketSizeView("9217-", 0, 0),
+)
+
+
+@dataclass
+class FakeDataplane:
+    """Answers from the constants above."""
+
+    is_configured: bool = True
+
+    def attachments(self) -> Sequence[DataplaneInterfaceView]:
+        return ATTACHMENTS
+
+    async def programs(self) -> Sequence[DataplaneProgramView]:
+        return PROGRAMS
+
+    def counts(self, interface: str | None, /) -> bool:
+        return interface in (None, "eth0", "eth1")
+
+    def traffic(
+        self, table: TrafficTable, interface: str | None
+    ) -> Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]:
+        match table:
+            case TrafficTable.INTERFACES:
+                return [view for view in INTERFACE_TRAFFIC if interface in (None, view.interface)]
+            case TrafficTable.PROTOCOLS:
+                return PROTOCOL_TRAFFIC
+            case TrafficTable.PACKET_SIZES:
+                return PACKET_SIZES

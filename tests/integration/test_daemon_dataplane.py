@@ -1,0 +1,144 @@
+"""Traffic counters end to end: packets sent through a router are the packets counted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+import topology
+from testbed import Lab
+from tests.integration.conftest import LabBuilder
+from waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+DEADLINE_S = 60.0
+PACKETS = 500
+PAYLOAD = 100
+FRAME = 14 + 20 + 8 + PAYLOAD
+
+_SEND = f"""
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({PACKETS}):
+    sender.sendto(bytes({PAYLOAD}), (sys.argv[1], 9))
+"""
+
+_ATTACHED = """
+import socket
+from routed.dataplane.kernel import AttachType, Kernel
+ifindex = socket.if_nametoindex("eth-A")
+print(*(len(Kernel().attached(ifindex, where)) for where in AttachType))
+"""
+
+
+def counted(*names: str) -> dict[str, Any]:
+    return {"dataplane": {"interfaces": list(names), "statistics": True}}
+
+
+@pytest.fixture
+def lab(build_lab: LabBuilder) -> Lab:
+    lab = build_lab(topology.load("line3").with_config(counted("eth-*")))
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    return lab
+
+
+def address_of(lab: Lab, router: str) -> str:
+    """The router id, which is an address of the loopback interface and routed by NUP."""
+    (status,) = lab.routectl(router, "show", "status")
+    return str(status["router_id"])
+
+
+def send(lab: Lab, source: str, destination: str) -> None:
+    done = lab.run(source, [sys.executable, "-c", _SEND, address_of(lab, destination)])
+    assert done.returncode == 0, done.stderr
+
+
+def udp(lab: Lab, interface: str) -> tuple[int, int, int, int]:
+    """IPv4 over UDP on an interface of R, where NUP speaks IPv6: packets and bytes, both ways."""
+    rows = lab.routectl("R", "show", "traffic", "protocols", "interface", interface)
+    for row in rows:
+        if (row["family"], row["protocol"]) == ("ipv4", "udp"):
+            return (
+                row["received_packets"], row["received_bytes"],
+                row["sent_packets"], row["sent_bytes"],
+            )  # fmt: skip
+    return 0, 0, 0, 0
+
+
+def reload(lab: Lab) -> None:
+    done = lab.run("R", lab.routectl_command("R", "reload"))
+    assert done.returncode == 0, done.stderr
+
+
+def attached(lab: Lab) -> str:
+    """How many programs the kernel has at eth-A of R, received and sent."""
+    return lab.run("R", [sys.executable, "-c", _ATTACHED]).stdout.strip()
+
+
+def rungs(lab: Lab) -> dict[str, str]:
+    rows = lab.routectl("R", "show", "dataplane", "interfaces")
+    return {row["interface"]: row["rung"] for row in rows}
+
+
+def test_packets_sent_are_packets_counted(lab: Lab) -> None:
+    wait_until(lambda: rungs(lab) == {"eth-A": "tcx", "eth-B": "tcx"}, DEADLINE_S, "attached")
+    send(lab, "A", "B")
+    through = (PACKETS, PACKETS * FRAME)
+    wait_until(lambda: udp(lab, "eth-B")[2:] == through, DEADLINE_S, "all went through")
+    assert udp(lab, "eth-A")[:2] == through
+    assert udp(lab, "eth-A")[2:] == (0, 0)
+    (row,) = lab.routectl("R", "show", "traffic", "interfaces", "interface", "eth-B")
+    assert row["sent_packets"] >= PACKETS
+    sizes = {
+        row["size_bytes"]: row["sent_packets"]
+        for row in lab.routectl("R", "show", "traffic", "packet-sizes", "interface", "eth-B")
+    }
+    assert sizes["128-255"] >= PACKETS
+    programs = {row["program"]: row for row in lab.routectl("R", "show", "dataplane", "programs")}
+    assert programs["received"]["interfaces"] == programs["sent"]["interfaces"] == 2
+    assert programs["received"]["runs"] >= PACKETS
+    assert programs["received"]["code_bytes"] > 0
+
+
+def test_counters_outlive_an_engine_and_programs_end_with_the_daemon(lab: Lab) -> None:
+    send(lab, "A", "B")
+    through = (PACKETS, PACKETS * FRAME)
+    wait_until(lambda: udp(lab, "eth-B")[2:] == through, DEADLINE_S, "all went through")
+    lab.kill("R", "engine", signal.SIGKILL)
+    wait_until(lambda: lab.engine_pid("R") is not None, DEADLINE_S, "the next engine")
+    lab.wait_converged(DEADLINE_S)
+    assert attached(lab) == "1 1"
+    assert udp(lab, "eth-B")[2:] == through
+    lab.kill("R", "daemon", signal.SIGKILL)
+    wait_until(lambda: attached(lab) == "0 0", DEADLINE_S, "no program is left")
+
+
+def test_a_reload_detaches_and_attaches(lab: Lab) -> None:
+    text = lab.read_config("R")
+    lab.write_config("R", text.replace("eth-*", "eth-B"))
+    reload(lab)
+    assert rungs(lab) == {"eth-B": "tcx"}
+    assert attached(lab) == "0 0"
+    lab.write_config("R", text)
+    reload(lab)
+    assert rungs(lab) == {"eth-A": "tcx", "eth-B": "tcx"}
+    assert attached(lab) == "1 1"
+
+
+def test_a_daemon_without_a_dataplane_has_nothing_of_it(build_lab: LabBuilder) -> None:
+    """Neither programs nor capabilities; a reload says that it takes a restart."""
+    lab = build_lab("line3")
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    assert attached(lab) == "0 0"
+    maps = lab.run("R", ["cat", f"/proc/{lab.daemon_pid('R')}/maps"]).stdout
+    assert "bpf-map" not in maps
+    lab.write_config("R", lab.read_config("R") + "dataplane: {interfaces: [eth-A]}\n")
+    reload(lab)
+    (row,) = lab.routectl("R", "show", "dataplane", "interfaces")
+    assert (row["rung"], row["reason"]) == ("none", "restart-needed")

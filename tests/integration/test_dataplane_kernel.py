@@ -1,0 +1,342 @@
+"""The programs in the real kernel: what they count, and that no frame changes their verdict."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from routed.config.schema import DataplaneConfig
+from routed.dataplane.counters import LinkCounters
+from routed.dataplane.kernel import AttachType, Kernel, MappedArray, VerifierError
+from routed.dataplane.layout import DIRECTIONS, KINDS, sizes_for
+from routed.dataplane.loader import LoadedPrograms, load_programs, possible_processors
+from routed.dataplane.places import Places
+from routed.dataplane.programs import LICENSE, PROGRAMS
+from routed.model.dataplane import DataplaneReason
+from routed.parent.dataplane import load_dataplane
+from routed.sandbox.capabilities import Capability, keep_only
+from tests.fakes.fake_bpf import FakeBpf
+from tests.fakes.kernels import Namespace
+
+pytestmark = pytest.mark.root
+
+PASS = -1
+"""TCX_NEXT: the programs behind it, and then the kernel, go on."""
+
+ETHER = bytes.fromhex("020000000001") + bytes.fromhex("02000000000a")
+LOOPBACK = 1
+RETURN_NO_ADDRESS = bytes([0xBF, 0x10]) + bytes(6) + bytes([0x95]) + bytes(7)
+"""`r0 = r1; exit`: the address of its context leaves the kernel, which the verifier refuses."""
+
+
+def frame(ether_type: int, body: bytes, *tags: int) -> bytes:
+    vlan = b"".join(struct.pack("!HH", tag, 7) for tag in tags)
+    return ETHER + vlan + struct.pack("!H", ether_type) + body
+
+
+def ipv4(
+    protocol: int, payload: bytes = bytes(20), *, options: int = 0, fragment: int = 0
+) -> bytes:
+    size = 20 + options + len(payload)
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x40 | 5 + options // 4, 0, size, 1, fragment, 64, protocol, 0,
+        bytes([10, 0, 0, 2]), bytes([10, 77, 1, 2]),
+    )  # fmt: skip
+    return head + bytes([1]) * options + payload
+
+
+def ipv6(next_header: int, payload: bytes = bytes(20)) -> bytes:
+    source, destination = (socket.inet_pton(socket.AF_INET6, f"2001:db8::{n}") for n in (1, 2))
+    return struct.pack("!IHBB", 0x6000_0000, len(payload), next_header, 64) + (
+        source + destination + payload
+    )
+
+
+def extension(following: int, size: int = 8) -> bytes:
+    return bytes([following, size // 8 - 1]) + bytes(size - 2)
+
+
+CASES = {
+    "arp": (frame(0x0806, bytes(28)), "none", "arp"),
+    "other": (frame(0x88CC, bytes(40)), "none", "other"),
+    "icmp": (frame(0x0800, ipv4(1)), "ipv4", "icmp"),
+    "tcp": (frame(0x0800, ipv4(6)), "ipv4", "tcp"),
+    "udp": (frame(0x0800, ipv4(17)), "ipv4", "udp"),
+    "options": (frame(0x0800, ipv4(17, options=40)), "ipv4", "udp"),
+    "fragment": (frame(0x0800, ipv4(17, fragment=0x2010)), "ipv4", "udp"),
+    "unknown protocol": (frame(0x0800, ipv4(253)), "ipv4", "other"),
+    "other version": (frame(0x0800, b"\x65" + ipv4(17)[1:]), "ipv4", "malformed"),
+    "header too short": (frame(0x0800, b"\x44" + ipv4(17)[1:]), "ipv4", "malformed"),
+    "length lie": (frame(0x0800, ipv4(17)[:2] + b"\0\1" + ipv4(17)[4:]), "ipv4", "malformed"),
+    "vlan": (frame(0x0800, ipv4(6), 0x8100), "ipv4", "tcp"),
+    "two vlans": (frame(0x86DD, ipv6(6), 0x88A8, 0x8100), "ipv6", "tcp"),
+    "three vlans": (frame(0x0800, ipv4(6), 0x88A8, 0x8100, 0x8100), "none", "other"),
+    "udp6": (frame(0x86DD, ipv6(17)), "ipv6", "udp"),
+    "icmp6": (frame(0x86DD, ipv6(58)), "ipv6", "icmp"),
+    "hop by hop": (frame(0x86DD, ipv6(0, extension(17, 16) + bytes(8))), "ipv6", "udp"),
+    "chain": (
+        frame(0x86DD, ipv6(0, extension(43) + extension(60) + extension(6) + bytes(20))),
+        "ipv6", "tcp",
+    ),
+    "first fragment": (
+        frame(0x86DD, ipv6(44, bytes([0, 0, 0, 1]) + bytes(4) + extension(17) + bytes(8))),
+        "ipv6", "udp",
+    ),
+    "later fragment": (
+        frame(0x86DD, ipv6(44, bytes([17, 0, 1, 8]) + bytes(4) + bytes(20))), "ipv6", "udp",
+    ),
+    "longest chain": (
+        frame(0x86DD, ipv6(60, extension(60) * 9 + bytes(20))), "ipv6", "other",
+    ),
+    "chain beyond the end": (frame(0x86DD, ipv6(0, bytes([60, 255]))), "ipv6", "malformed"),
+}  # fmt: skip
+
+
+class Scene:
+    """Programs that are loaded and attached nowhere; frames are handed to them directly."""
+
+    def __init__(self) -> None:
+        self.kernel = Kernel()
+        self.sizes = sizes_for(possible_processors(), 0)
+        self.loaded: LoadedPrograms = load_programs(
+            self.kernel, self.sizes, PROGRAMS, LICENSE, has_statistics=False
+        )
+        sizes = self.sizes.array_bytes
+        arrays = self.loaded.arrays
+        self.mapped = [
+            MappedArray(arrays[name], sizes[name], is_writable=True) for name in ("places", "links")
+        ]
+        self.places = Places(self.mapped[0].memory)
+        self.counters = LinkCounters(self.mapped[1].memory, self.sizes.processors)
+        assert self.places.add(LOOPBACK, 3, 14)
+
+    def close(self) -> None:
+        self.loaded.close()
+
+    def run(self, name: str, content: bytes) -> tuple[int, bytes]:
+        result = self.kernel.test_run(self.loaded.programs[name], content)
+        return result.verdict, result.frame
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    with closing(Scene()) as built:
+        yield built
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("direction", range(len(DIRECTIONS)))
+def test_a_frame_is_counted_once_by_its_protocol_and_size(
+    scene: Scene, name: str, direction: int
+) -> None:
+    content, family, kind = CASES[name]
+    scene.counters.clear(3)
+    assert scene.run(DIRECTIONS[direction], content) == (PASS, content)
+    ((found_family, found_kind, count),) = scene.counters.protocols(3, direction)
+    assert (found_family, found_kind) == (family, kind)
+    assert count == (1, len(content))
+    assert sum(packets for _, packets in scene.counters.sizes(3, direction)) == 1
+    assert scene.counters.total(3, 1 - direction) == (0, 0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_truncation_passes_and_is_counted_once(scene: Scene, name: str) -> None:
+    content, _, _ = CASES[name]
+    scene.counters.clear(3)
+    lengths = range(15, len(content) + 1)
+    run = []
+    for length in lengths:
+        try:
+            assert scene.run("received", content[:length]) == (PASS, content[:length])
+            run.append(length)
+        except OSError as error:  # the kernel makes no frame that ends inside a network header
+            if error.errno != errno.EINVAL or length >= _SHORTEST:
+                raise
+    assert run[-1] == len(content)
+    assert scene.counters.total(3, 0) == (len(run), sum(run))
+
+
+def test_frames_of_every_length_are_counted_on_a_real_link(
+    scene: Scene, namespace: Namespace
+) -> None:
+    """Those that a test run refuses, too: a raw socket sends them."""
+    frames = [
+        content[:length]
+        for content, _, _ in CASES.values()
+        for length in range(14, len(content) + 1)
+    ]
+    scene.counters.clear(4)
+    with namespace.there.inside(), closing(_raw_socket("w0")) as sender:
+        ifindex = socket.if_nametoindex("w0")
+        assert scene.places.add(ifindex, 4, 14)
+        link = scene.kernel.attach(scene.loaded.programs["sent"], ifindex, AttachType.TCX_EGRESS)
+        try:
+            for content in frames:
+                sender.send(content)
+            # The link's own neighbor discovery adds a few frames.
+            assert scene.counters.total(4, 1).packets >= len(frames)
+            seen = {(family, kind) for family, kind, _ in scene.counters.protocols(4, 1)}
+            assert seen >= {(family, kind) for _, family, kind in CASES.values()}
+        finally:
+            scene.kernel.detach(link)
+            scene.places.remove(ifindex)
+
+
+_SHORTEST = 14 + 40
+
+
+def _raw_socket(ifname: str) -> socket.socket:
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sender.bind((ifname, 0))
+    return sender
+
+
+def test_random_and_mutated_frames_pass_unchanged(scene: Scene) -> None:
+    rng = random.Random(15)
+    samples = [content for content, _, _ in CASES.values()]
+    scene.counters.clear(3)
+    for _ in range(3000):
+        content = bytearray(rng.choice(samples))
+        for _ in range(rng.randrange(1, 9)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        assert scene.run("sent", bytes(content)) == (PASS, bytes(content))
+    assert scene.counters.total(3, 1).packets == 3000
+
+
+@pytest.mark.parametrize(
+    ("size", "position"),
+    [(64, 0), (65, 1), (127, 1), (128, 2), (256, 3), (1023, 4), (1024, 5), (1518, 5), (1519, 6),
+     (3000, 6)],
+)  # fmt: skip
+def test_sizes_are_classified(scene: Scene, size: int, position: int) -> None:
+    scene.counters.clear(3)
+    scene.run("received", frame(0x88CC, bytes(size - 14)))
+    assert [packets for _, packets in scene.counters.sizes(3, 0)].index(1) == position
+
+
+def test_an_interface_without_a_place_is_not_counted(scene: Scene) -> None:
+    scene.counters.clear(3)
+    scene.places.remove(LOOPBACK)
+    try:
+        assert scene.run("received", CASES["tcp"][0]) == (PASS, CASES["tcp"][0])
+        assert scene.counters.total(3, 0) == (0, 0)
+    finally:
+        assert scene.places.add(LOOPBACK, 3, 14)
+
+
+def test_every_kind_has_a_frame() -> None:
+    kinds = {kind for _, _, kind in CASES.values()}
+    assert kinds <= set(KINDS)
+    assert {"other", "malformed", "icmp", "tcp", "udp", "arp"} <= kinds
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [(2, "igmp"), (4, "tunnel"), (41, "tunnel"), (47, "gre"), (50, "esp"), (51, "ah"),
+     (89, "ospf"), (103, "pim"), (112, "vrrp"), (132, "sctp")],
+)  # fmt: skip
+def test_protocols_have_names(scene: Scene, protocol: int, kind: str) -> None:
+    scene.counters.clear(3)
+    scene.run("received", frame(0x0800, ipv4(protocol)))
+    ((_, found, _),) = scene.counters.protocols(3, 0)
+    assert found == kind
+
+
+# --- the calls, and the fake that stands for them elsewhere
+
+
+@pytest.fixture(params=["fake", "real"])
+def kernel(request: pytest.FixtureRequest, namespace: Namespace) -> Iterator[Kernel]:
+    """Both kernels, in a namespace with the links v0 and v1."""
+    with namespace.here.inside():
+        if request.param == "real":
+            yield Kernel()
+            return
+        fake = FakeBpf()
+        fake.missing.add(999)
+        fake.types["lo"] = 772
+        yield fake
+
+
+def test_programs_are_attached_replaced_by_none_and_detached(
+    kernel: Kernel, namespace: Namespace
+) -> None:
+    ifindex = namespace.ifindexes["v0"]
+    sizes = sizes_for(possible_processors(), 0)
+    with closing(load_programs(kernel, sizes, PROGRAMS, LICENSE, has_statistics=False)) as loaded:
+        program = loaded.programs["received"]
+        where = AttachType.TCX_INGRESS
+        assert kernel.attached(ifindex, where) == ()
+        link = kernel.attach(program, ifindex, where)
+        other = kernel.attach(program, namespace.ifindexes["v1"], where)
+        assert kernel.attached(ifindex, where) == (kernel.program_info(program).id,)
+        assert kernel.attached(ifindex, AttachType.TCX_EGRESS) == ()
+        kernel.detach(link)
+        assert kernel.attached(ifindex, where) == ()
+        kernel.detach(other)
+        with pytest.raises(OSError, match=os.strerror(errno.ENODEV)):
+            kernel.attach(program, 999, where)
+        assert kernel.link_type("v0") == 1
+        assert kernel.link_type("lo") == 772
+        assert loaded.code_bytes["sent"] > 0
+
+
+def test_the_verifiers_reason_is_reported() -> None:
+    with pytest.raises(VerifierError, match=r"\w"):
+        Kernel().load_program("leaky", bytes(8), LICENSE)
+
+
+def test_an_array_is_mapped_by_both_sides() -> None:
+    descriptor = Kernel().create_array("shared", 8192)
+    writer = MappedArray(descriptor, 8192, is_writable=True)
+    reader = MappedArray(descriptor, 8192, is_writable=False)
+    os.close(descriptor)
+    writer.memory[5000] = 7
+    assert reader.memory[5000] == 7
+    with pytest.raises(TypeError):
+        reader.memory[0] = 1
+    writer.close()
+    assert reader.memory[5000] == 7
+    reader.close()
+
+
+def test_a_constant_array_cannot_be_mapped() -> None:
+    descriptor = Kernel().create_array("constant", 20, bytes(20))
+    try:
+        with pytest.raises(OSError, match=r"\w"):
+            MappedArray(descriptor, 20, is_writable=False)
+    finally:
+        os.close(descriptor)
+
+
+def test_statistics_count_and_time_runs(scene: Scene) -> None:
+    program = scene.loaded.programs["sent"]
+    before = scene.kernel.program_info(program).runs
+    statistics = scene.kernel.enable_statistics()
+    scene.kernel.test_run(program, CASES["tcp"][0], repeat=100)
+    os.close(statistics)
+    info = scene.kernel.program_info(program)
+    assert info.runs - before == 100
+    assert info.run_ns > 0
+
+
+def test_without_the_capability_loading_is_refused_by_name() -> None:
+    """In a child, because a capability that was given up does not come back."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            keep_only({Capability.NET_ADMIN})
+            loaded = load_dataplane(DataplaneConfig(interfaces=("eth0",)))
+            status = 0 if loaded.reason is DataplaneReason.NO_CAPABILITY else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
