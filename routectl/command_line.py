@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from ipc.blocking import DEFAULT_TIMEOUT_S, ControlClient, ExitStatus
 from ipc.control import DEFAULT_SOCKET, AddressFamily
@@ -29,11 +29,13 @@ from routectl.grammar import (
     lease_of,
     leaves,
 )
-from routectl.parse import ParseError, aligned, describe, expected, parse
+from routectl.parse import ParseError, aligned, describe, expected_with_filters, parse
 from routectl.render.text import TextOutput
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+    from routectl.filters import Stage
 
 __all__ = [
     "SOCKET_VARIABLE",
@@ -75,10 +77,8 @@ class CommandLine:
         Returns:
             The exit status, or None if the line ends the shell.
         """
-        import shlex  # not needed by a one-shot command
-
         try:
-            words = shlex.split(_without_comment(line))
+            words = _split_line(_without_comment(line))
         except ValueError as error:
             return self._usage(f"{clip_text(line.strip(), _SHOWN_BYTES)}: {str(error).lower()}")
         return self.run(words) if words else ExitStatus.DONE
@@ -104,15 +104,16 @@ class CommandLine:
             if words and words[-1].endswith("?"):
                 output.report(_next_words(words[:-1], words[-1][:-1]))
                 return ExitStatus.DONE
-            invocation = parse(words, _family(options))
+            command, stages = _split_filters(words, options)
+            invocation = parse(command, _family(options))
         except ParseError as error:
             output.fail("usage", str(error))
             return ExitStatus.USAGE
         if invocation.leaf.action == Local(LocalAction.QUIT):
             return None
         status = ExitStatus.DONE
-        with self._out_for(invocation) as out:
-            status = execute(invocation, self.client, open_output(options, out, self._errors))
+        with self._out_for(invocation) as out, _filtered(out, stages) as filtered:
+            status = execute(invocation, self.client, open_output(options, filtered, self._errors))
         if status is ExitStatus.DONE and self.holds_leases and lease_of(invocation).is_session:
             return hold(invocation, self.client, output)
         return status
@@ -147,6 +148,52 @@ class CommandLine:
         options.json |= is_json
         open_output(options, self._out, self._errors).fail("usage", text)
         return ExitStatus.USAGE
+
+
+def _split_line(line: str) -> list[str]:
+    """Split a line into words as a shell does; a `|` outside quotes is a word of its own.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    import shlex  # not needed by a one-shot command
+
+    splitter = shlex.shlex(line, posix=True, punctuation_chars="|")
+    splitter.whitespace_split = True
+    splitter.commenters = ""
+    return list(splitter)
+
+
+def _split_filters(
+    words: Sequence[str], options: argparse.Namespace
+) -> tuple[Sequence[str], list[Stage]]:
+    """Split off the filters after a `|`.
+
+    Raises:
+        ParseError: a filter is not valid, or the answer is to be JSON.
+    """
+    if "|" not in words:
+        return words, []
+    from routectl.filters import read_stages, split_pipe  # needed after a `|` only
+
+    command, filters = split_pipe(words)
+    stages = read_stages(filters or ())
+    if options.json or options.pretty:
+        raise ParseError("a filter after | is for text; with --json use the command's own, or jq")
+    return command, stages
+
+
+@contextmanager
+def _filtered(out: TextIO, stages: list[Stage]) -> Iterator[TextIO]:
+    """Give a stream whose lines pass the filters before they reach `out`."""
+    if not stages:
+        yield out
+        return
+    from routectl.filters import FilteredText
+
+    filtered = FilteredText(out, stages)
+    yield cast("TextIO", filtered)
+    filtered.finish()
 
 
 def _without_comment(line: str) -> str:
@@ -286,7 +333,7 @@ def _next_words(words: Sequence[str], start: str) -> list[str]:
     Raises:
         ParseError: the words are not the beginning of a command.
     """
-    choices = expected(words)
+    choices = expected_with_filters(words)
     fitting = [
         choice for choice in choices if choice.kind is not None or choice.text.startswith(start)
     ]

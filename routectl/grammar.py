@@ -118,6 +118,8 @@ class ValueKind(enum.Enum):
     """A log level."""
     EVENT = "EVENT"
     """The name of a log event."""
+    PATTERN = "WORD"
+    """A regular expression."""
     SECTION = "SECTION"
     """A top-level key of the configuration."""
 

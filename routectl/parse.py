@@ -46,6 +46,8 @@ __all__ = [
     "complete",
     "describe",
     "expected",
+    "expected_with_filters",
+    "match_word",
     "parse",
 ]
 
@@ -104,13 +106,28 @@ def expected(words: Sequence[str]) -> list[Choice]:
     return _walk(words).choices()
 
 
+def expected_with_filters(words: Sequence[str]) -> list[Choice]:
+    """Return what may follow these complete words, which may contain filters after a `|`.
+
+    Raises:
+        ParseError: they are not the beginning of a command.
+    """
+    if "|" not in words:
+        return expected(words)
+    from routectl.filters import choices, split_pipe  # needed after a `|` only
+
+    command, filters = split_pipe(words)
+    expected(command)
+    return choices(filters or ())
+
+
 def complete(words: Sequence[str], start: str, live_values: LiveValues) -> list[Choice]:
     """Return the completions of a word that begins with `start`, after these complete words.
 
     Returns nothing if the words are not the beginning of a command: completion shows no errors.
     """
     try:
-        choices = expected(words)
+        choices = expected_with_filters(words)
     except ParseError:
         return []
     found = []
@@ -249,7 +266,7 @@ def _walk(words: Sequence[str], *, is_help: bool = False) -> _Position:
 
 def _descend(position: _Position, branch: Branch, word: str) -> None:
     by_word = {child.word: child for child in branch.children}
-    name = _match(word, list(by_word), " ".join(position.spelled))
+    name = match_word(word, list(by_word), " ".join(position.spelled))
     position.node = by_word[name]
     position.spelled.append(name)
 
@@ -271,7 +288,7 @@ def _take_argument(position: _Position, word: str) -> None:
             if isinstance(argument, Keyword) and word in _WORDS.get(argument.kind, ()):
                 meant = f"{argument.name} {word}"
                 raise ParseError(f"{word!r} after {before} is unknown; did you mean {meant!r}?")
-        name = _match(word, list(words), before)
+        name = match_word(word, list(words), before)
         _take_word(position, words[name])
     else:
         choices = _WORDS.get(positional.kind)
@@ -294,7 +311,7 @@ def _take_word(position: _Position, argument: Keyword | Flag) -> None:
         position.awaited = argument
 
 
-def _match(word: str, choices: Sequence[str], before: str) -> str:
+def match_word(word: str, choices: Sequence[str], before: str) -> str:
     """Return the one choice that a word names.
 
     Raises:
@@ -332,7 +349,7 @@ def _checked(kind: ValueKind, word: str) -> str:
         ParseError: the value is not valid for its kind.
     """
     if kind in _WORDS:
-        return _match(word, _WORDS[kind], kind.value.lower())
+        return match_word(word, _WORDS[kind], kind.value.lower())
     match kind:
         case ValueKind.ADDRESS:
             return _checked_address(word)

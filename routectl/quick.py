@@ -147,6 +147,8 @@ def _words(arguments: list[str], options: _Options) -> list[str] | None:
     words = []
     rest = iter(arguments)
     for argument in rest:
+        if argument == "|":
+            return None  # a filter
         if not argument.startswith("-"):
             words.append(argument)
         elif argument in ("-s", "--socket"):

@@ -22,6 +22,14 @@ from __future__ import annotations
 import enum
 from itertools import zip_longest
 
+from routectl.render.values import (
+    duration_text,
+    ms_text,
+    plain_text,
+    printable,
+    size_text,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # too slow to import for a one-shot command
     from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +58,6 @@ Row = dict[str, object]
 
 BATCH_ROWS = 1000
 _GAP = "  "
-_NOTHING = "-"
 _BAR_WIDTH = 40
 
 
@@ -275,7 +282,7 @@ class TextOutput:
                 batch = []
         writer.write(batch)
         if not writer.has_rows:
-            self._out.write(f"{table.empty}\n")
+            self.write_aside(table.empty)
 
     def _show_record(self, record: Record, row: Row) -> None:
         width = max(len(column.title) for column in record.fields)
@@ -287,6 +294,23 @@ class TextOutput:
     def write_line(self, line: str) -> None:
         """Write one line without trailing blanks, which padding leaves."""
         self._out.write(f"{line.rstrip()}\n")
+
+    def write_block(self, lines: Sequence[str]) -> None:
+        """Write the lines of one row, which a filter takes as one."""
+        write = getattr(self._out, "write_block", None)
+        if write is not None:
+            write([line.rstrip() for line in lines])
+            return
+        for line in lines:
+            self.write_line(line)
+
+    def write_aside(self, line: str) -> None:
+        """Write a line that is no row, which a filter does not count."""
+        write = getattr(self._out, "write_aside", None)
+        if write is not None:
+            write(line.rstrip())
+        else:
+            self.write_line(line)
 
     def _cell(self, column: Column, text: str, width: int) -> str:
         padded = text.rjust(width) if column.is_right else text.ljust(width)
@@ -311,7 +335,8 @@ class _TableWriter:
     def write(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        lines = [line for row in rows for line in self._lines(row)]
+        blocks = [self._lines(row) for row in rows]
+        lines = [line for block in blocks for line in block]
         self._widths = [
             max(width, *map(len, cells))
             for width, cells in zip(self._widths, zip(*lines, strict=True), strict=True)
@@ -319,25 +344,26 @@ class _TableWriter:
         if not self.has_rows:
             self._write_titles()
             self.has_rows = True
-        for line in lines:
-            self._output.write_line(
-                _GAP.join(
-                    self._output._cell(column, text, width)  # noqa: SLF001 its own other half
-                    for column, text, width in zip(self._columns, line, self._widths, strict=True)
-                )
-            )
+        for block in blocks:
+            self._output.write_block([self._laid_out(line) for line in block])
         for row in rows:
             for note in _left_out(row):
-                self._output.write_line(note)
+                self._output.write_aside(note)
+
+    def _laid_out(self, line: tuple[str, ...]) -> str:
+        return _GAP.join(
+            self._output._cell(column, text, width)  # noqa: SLF001 its own other half
+            for column, text, width in zip(self._columns, line, self._widths, strict=True)
+        )
 
     def _write_titles(self) -> None:
         titles = [
             column.title.rjust(width) if column.is_right else column.title.ljust(width)
             for column, width in zip(self._columns, self._widths, strict=True)
         ]
-        self._output.write_line(self._output._paint(_GAP.join(titles), Color.TITLE))  # noqa: SLF001
+        self._output.write_aside(self._output._paint(_GAP.join(titles), Color.TITLE))  # noqa: SLF001
 
-    def _lines(self, row: Row) -> Iterable[tuple[str, ...]]:
+    def _lines(self, row: Row) -> list[tuple[str, ...]]:
         """Return the text lines of one row: as many as its tallest cell has."""
         cells = [column.text(row).split("\n") for column in self._columns]
         return [
@@ -365,59 +391,3 @@ def descriptor_of(out: TextIO) -> int | None:
         return out.fileno()
     except (OSError, ValueError):
         return None
-
-
-def plain_text(value: object) -> str:
-    """Return a value as text; "-" for an empty value, yes or no for a boolean."""
-    match value:
-        case None | "" | []:
-            return _NOTHING
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return " ".join(map(str, value))
-    return str(value)
-
-
-def duration_text(seconds: object) -> str:
-    """Format seconds with the two largest units: 45s, 12m05s, 1h02m, 3d04h."""
-    if not isinstance(seconds, (int, float)):
-        return _NOTHING
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d{hour:02}h"
-    if hours:
-        return f"{hours}h{minute:02}m"
-    return f"{minutes}m{second:02}s" if minutes else f"{second}s"
-
-
-def ms_text(milliseconds: object) -> str:
-    """Format milliseconds, with one decimal below ten: 0.3ms, 12ms."""
-    if not isinstance(milliseconds, (int, float)):
-        return _NOTHING
-    return f"{milliseconds:.1f}ms" if milliseconds < 10 else f"{milliseconds:.0f}ms"
-
-
-def size_text(size_bytes: object) -> str:
-    """Format bytes with the largest fitting unit: 512B, 3.2MiB."""
-    if not isinstance(size_bytes, int):
-        return _NOTHING
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f}B" if unit == "B" else f"{size:.1f}{unit}"
-        size /= 1024
-    return f"{size:.1f}GiB"
-
-
-def printable(text: str) -> str:
-    """Escape every character that is not printable: control characters, line breaks."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
