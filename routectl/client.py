@@ -32,6 +32,8 @@ _LIVE_TIMEOUT_S = 1.0
 _LIVE_COLUMNS: dict[ValueKind, tuple[Request, tuple[str, ...]]] = {
     ValueKind.NEIGHBOR: (ShowNeighbors(), ("router_id", "address")),
     ValueKind.INTERFACE: (ShowInterfaces(), ("interface",)),
+    ValueKind.ADDRESS: (ShowRoutes(is_selected_only=True), ("prefix",)),
+    ValueKind.DESTINATION: (ShowRoutes(is_selected_only=True), ("prefix",)),
     ValueKind.PREFIX: (ShowRoutes(is_selected_only=True), ("prefix",)),
 }
 """Request that lists the values of a kind, and the columns that hold them."""
@@ -89,7 +91,8 @@ def _values(client: ControlClient, kind: ValueKind) -> Iterator[str]:
     for row in client.ask(request).rows():
         for column in columns:
             if row.get(column) is not None:
-                yield str(row[column])
+                value = str(row[column])
+                yield value.partition("/")[0] if kind is ValueKind.ADDRESS else value
 
 
 def _lookup_row(address: str, found: FoundRoute | None) -> Row:

@@ -29,7 +29,7 @@ from routectl.grammar import (
     lease_of,
     leaves,
 )
-from routectl.parse import ParseError, aligned, describe, expected_with_filters, parse
+from routectl.parse import ParseError, aligned, describe, parse
 from routectl.render.text import TextOutput
 
 if TYPE_CHECKING:
@@ -333,7 +333,9 @@ def _next_words(words: Sequence[str], start: str) -> list[str]:
     Raises:
         ParseError: the words are not the beginning of a command.
     """
-    choices = expected_with_filters(words)
+    from routectl.filters import expected_after  # for help only
+
+    choices = expected_after(words)
     fitting = [
         choice for choice in choices if choice.kind is not None or choice.text.startswith(start)
     ]

@@ -12,6 +12,7 @@ from ipc.control import (
     Fib,
     Monitor,
     RecordNup,
+    Request,
     Role,
     SetLogLevel,
     ShowConfig,
@@ -40,6 +41,7 @@ from routectl.grammar import (
     ExplainAddress,
     Fields,
     Flag,
+    Invocation,
     Keyword,
     Leaf,
     Local,
@@ -57,10 +59,30 @@ from routectl.wait_commands import WAIT
 
 __all__ = ["TREE"]
 
-_SHOW_ROUTES = Fields(ShowRoutes, ("@family", "prefix", "longer?", "source", "selected?"))
+
+_SHOW_ROUTES = Fields(
+    ShowRoutes,
+    (
+        "@family",
+        "prefix",
+        "longer?",
+        "source",
+        "selected?",
+        "neighbor",
+        "interface",
+        "via",
+        "state",
+    ),
+)
+
+
+def _show_route(invocation: Invocation) -> Request:
+    destination = str(invocation.value("destination"))
+    return ShowRoutes(prefix=destination) if "/" in destination else ShowRoute(destination)
 
 
 _PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
+_STATE = Keyword("state", ValueKind.STATE, "Only those in this state in the kernel")
 _LONGER = Flag("longer", "With a prefix: everything inside it")
 
 _SHOW = Branch(
@@ -104,23 +126,31 @@ _SHOW = Branch(
                 _LONGER,
                 Keyword("source", ValueKind.SOURCE, "Only candidates of this source"),
                 Flag("selected", "Only selected candidates"),
+                Keyword("neighbor", ValueKind.NEIGHBOR, "Only those through this neighbor"),
+                Keyword("interface", ValueKind.INTERFACE, "Only those through this interface"),
+                Keyword("via", ValueKind.ADDRESS, "Only those with this gateway"),
+                _STATE,
             ),
         ),
         Leaf(
             "route",
-            "The candidates of the longest prefix that matches an address",
+            "The candidates of the longest prefix that matches an address, or of a prefix",
             "show route 192.0.2.1",
             Role.READ,
-            Ask(Fields(ShowRoute, ("address",)), views.ROUTES),
-            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+            Ask(_show_route, views.ROUTES),
+            (
+                Positional(
+                    "destination", ValueKind.DESTINATION, "The destination", is_required=True
+                ),
+            ),
         ),
         Leaf(
             "fib",
             "The routes desired in the kernel, and whether they are installed",
             "show fib 10.0.0.0/8 longer",
             Role.READ,
-            Ask(Fields(ShowFib, ("@family", "prefix", "longer?")), views.FIB),
-            (_PREFIX, _LONGER),
+            Ask(Fields(ShowFib, ("@family", "prefix", "longer?", "state")), views.FIB),
+            (_PREFIX, _LONGER, _STATE),
         ),
         Leaf(
             "nexthops",

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from routectl.parse import LiveValues, complete
+from routectl.filters import complete_line
+from routectl.parse import LiveValues
 
 __all__ = ["GrammarCompleter"]
 
@@ -26,5 +27,5 @@ class GrammarCompleter(Completer):
         text = document.text_before_cursor
         words = text.split()
         start = "" if not words or text[-1:].isspace() else words.pop()
-        for choice in complete(words, start, self._live_values):
+        for choice in complete_line(words, start, self._live_values):
             yield Completion(choice.text, -len(start), display_meta=choice.help)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from routectl.parse import LiveValues, complete
+from routectl.filters import complete_line
+from routectl.parse import LiveValues
 
 __all__ = ["SHELLS", "candidates", "script"]
 
@@ -83,6 +84,6 @@ def candidates(line: str, live_values_of: Callable[[str | None], LiveValues]) ->
             next(rest, None)
         elif not word.startswith("-"):
             plain.append(word)
-    for choice in complete(plain, start, live_values_of(socket_path)):
+    for choice in complete_line(plain, start, live_values_of(socket_path)):
         if _PLAIN.fullmatch(choice.text):
             yield f"{choice.text}\t{choice.help}"

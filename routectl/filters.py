@@ -17,9 +17,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TextIO
 
 from routectl.grammar import ValueKind
-from routectl.parse import Choice, ParseError, match_word
+from routectl.parse import Choice, LiveValues, ParseError, complete, expected, match_word
 
-__all__ = ["PIPE", "FilteredText", "Stage", "choices", "read_stages", "split_pipe"]
+__all__ = [
+    "PIPE",
+    "FilteredText",
+    "Stage",
+    "complete_line",
+    "expected_after",
+    "read_stages",
+    "split_pipe",
+]
 
 PIPE = "|"
 
@@ -93,7 +101,7 @@ def _compiled(text: str) -> re.Pattern[str]:
         raise ParseError(f"{text!r} is not a regular expression: {error}") from None
 
 
-def choices(words: Sequence[str]) -> list[Choice]:
+def _choices(words: Sequence[str]) -> list[Choice]:
     """Return what may follow the words after the first `|`, all of them complete.
 
     Raises:
@@ -107,6 +115,30 @@ def choices(words: Sequence[str]) -> list[Choice]:
         if next(rest, None) is None:
             return [Choice(PIPE, "Another filter")]
     return [Choice(verb, help_text) for verb, help_text in VERBS.items()]
+
+
+def expected_after(words: Sequence[str]) -> list[Choice]:
+    """Return what may follow these complete words of a command, and of filters behind it.
+
+    Raises:
+        ParseError: they are not the beginning of a command.
+    """
+    command, filters = split_pipe(words)
+    found = expected(command)
+    return found if filters is None else _choices(filters)
+
+
+def complete_line(words: Sequence[str], start: str, live_values: LiveValues) -> list[Choice]:
+    """Return the completions of a word that begins with `start`, as `parse.complete`, also in
+    filters."""
+    command, filters = split_pipe(words)
+    if filters is None:
+        return complete(command, start, live_values)
+    try:
+        found = expected_after(words)
+    except ParseError:
+        return []
+    return [each for each in found if each.kind is None and each.text.startswith(start)]
 
 
 class FilteredText:

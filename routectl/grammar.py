@@ -83,6 +83,9 @@ ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed",
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")
 
+FIB_STATES = ("pending", "installed", "failed", "shadowed", "decoupled")
+"""The values of FibState, as a test verifies."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 WATCH_TOPICS = ("routes", "neighbors", "links")
 """Values of Topic; a test compares them."""
@@ -112,6 +115,10 @@ class ValueKind(enum.Enum):
     SHELL = "SHELL"
     FORMAT = "FORMAT"
     """A format of a picture."""
+    STATE = "STATE"
+    """A state of a route in the FIB."""
+    DESTINATION = "ADDRESS|PREFIX"
+    """An address, or a prefix for its exact routes."""
     TOPIC = "TOPIC"
     """A topic of `monitor`."""
     LEVEL = "LEVEL"

@@ -19,6 +19,7 @@ from ipc.route_rules import quoted
 from routectl.commands import TREE
 from routectl.grammar import (
     CONFIG_SECTIONS,
+    FIB_STATES,
     LOG_LEVELS,
     PICTURE_FORMATS,
     ROUTE_SOURCES,
@@ -46,7 +47,6 @@ __all__ = [
     "complete",
     "describe",
     "expected",
-    "expected_with_filters",
     "match_word",
     "parse",
 ]
@@ -106,28 +106,13 @@ def expected(words: Sequence[str]) -> list[Choice]:
     return _walk(words).choices()
 
 
-def expected_with_filters(words: Sequence[str]) -> list[Choice]:
-    """Return what may follow these complete words, which may contain filters after a `|`.
-
-    Raises:
-        ParseError: they are not the beginning of a command.
-    """
-    if "|" not in words:
-        return expected(words)
-    from routectl.filters import choices, split_pipe  # needed after a `|` only
-
-    command, filters = split_pipe(words)
-    expected(command)
-    return choices(filters or ())
-
-
 def complete(words: Sequence[str], start: str, live_values: LiveValues) -> list[Choice]:
     """Return the completions of a word that begins with `start`, after these complete words.
 
     Returns nothing if the words are not the beginning of a command: completion shows no errors.
     """
     try:
-        choices = expected_with_filters(words)
+        choices = expected(words)
     except ParseError:
         return []
     found = []
@@ -172,6 +157,7 @@ def _describe_leaf(leaf: Leaf, words: str) -> list[str]:
 _WORDS: dict[ValueKind, tuple[str, ...]] = {
     ValueKind.SOURCE: ROUTE_SOURCES,
     ValueKind.TYPE: ROUTE_TYPES,
+    ValueKind.STATE: FIB_STATES,
     ValueKind.TOPIC: WATCH_TOPICS,
     ValueKind.FORMAT: PICTURE_FORMATS,
     ValueKind.SHELL: SHELLS,
@@ -353,6 +339,8 @@ def _checked(kind: ValueKind, word: str) -> str:
     match kind:
         case ValueKind.ADDRESS:
             return _checked_address(word)
+        case ValueKind.DESTINATION:
+            return _checked_prefix(word) if "/" in word else _checked_address(word)
         case ValueKind.PREFIX:
             return _checked_prefix(word)
         case ValueKind.NUMBER:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ipc.control import AddressFamily, ShowFib, ShowLog, ShowRoutes
 from ipc.route_rules import quoted
 from ipc.texts import clip_text
-from routed.control.views import LogView
-from routed.model.prefix import Family, Prefix
+from routed.control.views import FibState, LogView
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
 
 __all__ = [
@@ -38,6 +38,19 @@ class RouteSelector:
     """With `prefix`: everything inside it, instead of exactly it."""
     source: RouteSource | None = None
     is_selected_only: bool = False
+    neighbor: Address | None = None
+    """Only candidates with a next hop that is the neighbor with this router id or address."""
+    interface: str | None = None
+    """Only candidates with a next hop on this interface."""
+    via: Address | None = None
+    """Only candidates with this gateway."""
+    state: FibState | None = None
+    """Only selected candidates, or desired routes, in this state."""
+
+    @property
+    def selects_by_next_hop(self) -> bool:
+        """Whether the next hops of a candidate have to be looked at."""
+        return (self.neighbor, self.interface, self.via) != (None, None, None)
 
     def matches_prefix(self, prefix: Prefix) -> bool:
         """Return whether candidates of a prefix may be selected."""
@@ -60,12 +73,21 @@ def route_selector(request: ShowRoutes) -> RouteSelector:
         request.is_longer,
         None if request.source is None else _source(request.source),
         request.is_selected_only,
+        None if request.neighbor is None else Address.parse(request.neighbor),
+        request.interface,
+        None if request.via is None else Address.parse(request.via),
+        None if request.state is None else _state(request.state),
     )
 
 
 def fib_selector(request: ShowFib) -> RouteSelector:
     """Return the desired routes that a request selects; raises as `route_selector`."""
-    return RouteSelector(_family(request.family), _prefix(request.prefix), request.is_longer)
+    return RouteSelector(
+        _family(request.family),
+        _prefix(request.prefix),
+        request.is_longer,
+        state=None if request.state is None else _state(request.state),
+    )
 
 
 def _prefix(text: str | None) -> Prefix | None:
@@ -74,6 +96,14 @@ def _prefix(text: str | None) -> Prefix | None:
 
 def _family(family: AddressFamily | None) -> Family | None:
     return None if family is None else Family[family.name]
+
+
+def _state(name: str) -> FibState:
+    try:
+        return FibState(name)
+    except ValueError:
+        known = ", ".join(state.value for state in FibState)
+        raise ValueError(f"{name!r} is no FIB state: {known}") from None
 
 
 def _source(name: str) -> RouteSource:

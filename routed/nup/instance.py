@@ -50,6 +50,7 @@ from collections.abc import Iterable, Mapping
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import METRIC_INFINITY
+from routed.nup import views
 from routed.nup.auth.guard import LinkGuard
 from routed.nup.auth.keys import KeyRing
 from routed.nup.events import (
@@ -77,7 +78,6 @@ from routed.nup.routes.table import NeighborKey
 from routed.nup.seqno_relay import RequestRelay
 from routed.nup.shared_state import make_shared_state
 from routed.nup.transmit import Transmitter
-from routed.nup.views import NeighborPosition, learned_rows, neighbor_rows, waiting_rows
 from routed.nup.wire.message import (
     Goodbye,
     RestartNotice,
@@ -477,7 +477,7 @@ class NeighborInstance:
         return self.neighbors_after(None, sys.maxsize, now)
 
     def neighbors_after(
-        self, after: NeighborPosition | None, limit: int, now: float
+        self, after: views.NeighborPosition | None, limit: int, now: float
     ) -> list[NeighborRow]:
         """Return the next of `neighbors` after a position, `limit` at most.
 
@@ -488,7 +488,7 @@ class NeighborInstance:
 
         Cost: linear in the entries of the links that are shown, and 20 us a row.
         """
-        return neighbor_rows(self._links, self._table, after, limit, now)
+        return views.neighbor_rows(self._links, self._table, after, limit, now)
 
     def adjacency_states(self) -> list[tuple[int, AdjacencyState]]:
         """Return the link and the state of every adjacency."""
@@ -500,15 +500,15 @@ class NeighborInstance:
 
     def neighbor_ids(self) -> set[Address]:
         """Return the router ids of all adjacencies."""
-        return {
-            neighbor.adjacency.router_id
-            for link in self._links.values()
-            for neighbor in link.neighbors.values()
-        }
+        return views.neighbor_ids(self._links)
+
+    def next_hops_of(self, address: Address) -> set[tuple[Address | None, int]]:
+        """Return the gateways and links of the neighbors with a router id or an address."""
+        return views.next_hops_of(self._links, address)
 
     def learned(self) -> list[LearnedRow]:
         """Return every learned route, by prefix and neighbor."""
-        return learned_rows(self._table)
+        return views.learned_rows(self._table)
 
     def waiting_for(self, address: Address) -> list[LearnedRow]:
         """Return the learned routes to an address that wait for a newer seqno, the longest prefix
@@ -520,7 +520,7 @@ class NeighborInstance:
         return [
             row
             for length in range(width, -1, -1)
-            for row in waiting_rows(
+            for row in views.waiting_rows(
                 self._table, Prefix.masked(address.family, address.addr_bits, length)
             )
         ]

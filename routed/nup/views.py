@@ -17,7 +17,9 @@ from routed.nup.routes.table import RouteTable
 __all__ = [
     "NeighborPosition",
     "learned_rows",
+    "neighbor_ids",
     "neighbor_rows",
+    "next_hops_of",
     "position_of",
     "waiting_rows",
 ]
@@ -33,6 +35,27 @@ _NO_ROUTER_ID = Address(Family.IPV4, 0)
 def position_of(row: NeighborRow) -> NeighborPosition:
     """Return the sort key of a row."""
     return row.ifindex, row.address, row.router_id or _NO_ROUTER_ID
+
+
+def neighbor_ids(links: Mapping[int, Link]) -> set[Address]:
+    """Return the router ids of all adjacencies."""
+    return {
+        neighbor.adjacency.router_id
+        for link in links.values()
+        for neighbor in link.neighbors.values()
+    }
+
+
+def next_hops_of(links: Mapping[int, Link], address: Address) -> set[tuple[Address | None, int]]:
+    """Return the gateways and links of the neighbors with a router id or an address."""
+    hops = (
+        neighbor.next_hop(link.settings, family)
+        for link in links.values()
+        for neighbor in link.neighbors.values()
+        if address in (neighbor.adjacency.router_id, neighbor.adjacency.address)
+        for family in Family
+    )
+    return {(hop.via, hop.ifindex) for hop in hops if hop is not None}
 
 
 def neighbor_rows(

@@ -49,6 +49,27 @@ def test_protocols_are_counted(lab: Lab) -> None:
         assert row["routes"] == sum(route["source"] == source for route in shown)
 
 
+def test_routes_are_selected_by_neighbor_and_interface(lab: Lab) -> None:
+    rows = lab.routectl("R", "show", "routes")
+    learned = [row for row in rows if row["source"] == "neighbor"]
+    for neighbor in lab.routectl("R", "show", "neighbors"):
+        expected = [
+            row["prefix"] for row in learned if row["next_hops"][0]["dev"] == neighbor["interface"]
+        ]
+        assert len(expected) == 2, "one of each family"
+        for name in (neighbor["router_id"], neighbor["address"]):
+            found = lab.routectl("R", "show", "routes", "neighbor", name)
+            assert [row["prefix"] for row in found] == expected
+        by_interface = lab.routectl("R", "show", "routes", "interface", neighbor["interface"])
+        assert set(expected) < {row["prefix"] for row in by_interface}
+    (via,) = {row["next_hops"][0]["via"] for row in learned if row["prefix"] == "10.255.0.1/32"}
+    found = lab.routectl("R", "show", "routes", "via", via)
+    assert [row["prefix"] for row in found] == ["10.255.0.1/32"]
+    assert lab.routectl("R", "show", "fib", "state", "failed") == []
+    (route,) = lab.routectl("R", "show", "route", "10.255.0.1/32")
+    assert route["fib_state"] == "installed"
+
+
 def test_a_cleared_neighbor_goes_and_comes_back(lab: Lab) -> None:
     before = lab.routectl("R", "show", "neighbors")
     assert {row["state"] for row in before} == {"up"}

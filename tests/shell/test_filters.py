@@ -14,7 +14,7 @@ from ipc.blocking import ExitStatus
 from routectl import cli
 from routectl import quick as routectl_quick
 from routectl.command_line import command_line_for
-from routectl.parse import complete
+from routectl.filters import complete_line
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
@@ -132,4 +132,6 @@ def test_one_shot_commands_take_filters_too(
     ],
 )
 def test_filters_are_completed(words: list[str], start: str, found: list[str]) -> None:
-    assert [choice.text for choice in complete(words, start, lambda _kind, _start: [])] == found
+    assert [
+        choice.text for choice in complete_line(words, start, lambda _kind, _start: [])
+    ] == found

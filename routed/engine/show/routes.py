@@ -8,7 +8,7 @@ view in between. A test compares them with the rows that the views become. What 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from routed.control.rows import plain
@@ -69,14 +69,17 @@ class RouteTables:
         shared = _Shared(self)
         fib_state = self._common_fib_state()
         source, only_selected = selector.source, selector.is_selected_only
+        selects = self._further_selection(selector)
         rows: list[tuple[object, ...]] = []
         hops, last = 0, after
         for prefix in prefixes:
             if hops >= PAGE_HOPS:
                 return TablePage(rows, last)
             for candidate in candidates(prefix):
-                if source in (None, candidate.attributes.source) and (
-                    candidate.is_selected or not only_selected
+                if (
+                    source in (None, candidate.attributes.source)
+                    and (candidate.is_selected or not only_selected)
+                    and (selects is None or selects(candidate))
                 ):
                     rows.append(self._row(candidate, shared, fib_state, now))
                     hops += len(candidate.next_hops or candidate.attributes.gateways)
@@ -99,7 +102,7 @@ class RouteTables:
                 return TablePage(rows, last)
             last = prefix
             desired_route = self._programming.desired_for(prefix)
-            if desired_route is not None:
+            if desired_route is not None and selector.state in (None, self._fib_state(prefix)):
                 hops += len(desired_route.next_hops)
                 rows.append(
                     (
@@ -138,6 +141,33 @@ class RouteTables:
         if selector.family is None and first is None:
             return chunk, next_after
         return [prefix for prefix in chunk if selector.matches_prefix(prefix)], next_after
+
+    def _further_selection(self, selector: RouteSelector) -> Callable[[Candidate], bool] | None:
+        """Return the test for next hops and state; None if the selector looks at neither."""
+        if selector.state is None and not selector.selects_by_next_hop:
+            return None
+        ids = (
+            None
+            if selector.neighbor is None
+            else self._router.neighbors.next_hops_of(selector.neighbor)
+        )
+
+        def selects(candidate: Candidate) -> bool:
+            if selector.state not in (None, self._fib_of(candidate)[0]):
+                return False
+            if not selector.selects_by_next_hop:
+                return True
+            # A candidate that does not resolve has gateways only.
+            views = self.next_hops(candidate.next_hops) or _configured_hops(candidate)
+            hops = candidate.next_hops
+            return any(
+                selector.interface in (None, view.dev)
+                and selector.via in (None, view.via)
+                and (ids is None or (bool(hops) and (view.via, hops[number].ifindex) in ids))
+                for number, view in enumerate(views)
+            )
+
+        return selects
 
     def _row(
         self, candidate: Candidate, shared: _Shared, fib_state: FibState | None, now: float

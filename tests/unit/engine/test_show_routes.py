@@ -9,7 +9,7 @@ import pytest
 from routed.config.load import load_text
 from routed.control.rows import columns_of, to_row
 from routed.control.selection import RouteSelector
-from routed.control.views import RouteView
+from routed.control.views import FibState, RouteView
 from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
 from routed.engine.fib.programming import FibProgramming
@@ -40,6 +40,9 @@ class FakeRouter:
             load_text(CONFIG).fib, (), self.rib.best, self.desired, ConvergenceClock(), LOG
         )
         self.injection = self
+        self.neighbors = self
+        self.next_hops: set[tuple[Address | None, int]] = set()
+        """Those of the neighbor that a test asks for."""
         self.rib.link_changed(
             Interface(
                 ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
@@ -56,6 +59,9 @@ class FakeRouter:
 
     def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
         return 12.5 if owner == "uid0" else None
+
+    def next_hops_of(self, address: Address) -> set[tuple[Address | None, int]]:
+        return self.next_hops if address == Address.parse("10.255.0.2") else set()
 
     def ifname_of(self, ifindex: int) -> str:
         return f"if{ifindex}"
@@ -127,6 +133,45 @@ def test_rows_are_what_views_become(rooms: FakeRouter) -> None:
     assert len(rows) > 6
     assert list(map(without_age, rows)) == [without_age(to_row(view)) for view in views]
     assert {row[AGE - 2] for row in rows} == {"installed", None}
+
+
+def prefixes_of(rooms: FakeRouter, selector: RouteSelector) -> list[object]:
+    return [row[0] for row in walk(rooms, selector)]
+
+
+def test_candidates_are_selected_by_their_next_hops(rooms: FakeRouter) -> None:
+    via_2 = Address.parse("192.0.2.2")
+    assert prefixes_of(rooms, RouteSelector(via=via_2)) == ["10.0.0.0/8", "10.1.0.0/16"]
+    # A route that does not resolve is found by its configured gateway.
+    assert prefixes_of(rooms, RouteSelector(via=Address.parse("203.0.113.1"))) == ["10.3.0.0/16"]
+    on_link = prefixes_of(rooms, RouteSelector(interface="if2"))
+    assert {"10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"} <= set(on_link)
+    assert "10.2.0.0/16" not in on_link
+    assert prefixes_of(rooms, RouteSelector(interface="if2", via=via_2)) == [
+        "10.0.0.0/8", "10.1.0.0/16",
+    ]  # fmt: skip
+    assert prefixes_of(rooms, RouteSelector(interface="eth9")) == []
+
+
+def test_candidates_are_selected_by_neighbor(rooms: FakeRouter) -> None:
+    neighbor = Address.parse("10.255.0.2")
+    rooms.next_hops = {(Address.parse("192.0.2.2"), 2)}
+    assert prefixes_of(rooms, RouteSelector(neighbor=neighbor)) == ["10.0.0.0/8", "10.1.0.0/16"]
+    rooms.next_hops = {(Address.parse("192.0.2.2"), 3)}
+    assert prefixes_of(rooms, RouteSelector(neighbor=neighbor)) == [], "that is another link"
+    assert prefixes_of(rooms, RouteSelector(neighbor=Address.parse("10.255.0.9"))) == []
+
+
+def test_routes_and_desired_routes_are_selected_by_their_state(rooms: FakeRouter) -> None:
+    failed = Prefix.parse("10.1.0.0/16")
+    rooms.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    by_failure = RouteSelector(state=FibState.FAILED)
+    assert prefixes_of(rooms, by_failure) == ["10.1.0.0/16"]
+    page = tables_of(rooms).fib(by_failure, None, 100)
+    assert [row[0] for row in page.rows] == ["10.1.0.0/16"]
+    installed = RouteSelector(state=FibState.INSTALLED)
+    assert "10.1.0.0/16" not in prefixes_of(rooms, installed)
+    assert prefixes_of(rooms, RouteSelector(state=FibState.SHADOWED)) == []
 
 
 def test_fib_states_are_distinguished(rooms: FakeRouter) -> None:

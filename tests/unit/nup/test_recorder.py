@@ -254,6 +254,7 @@ def test_every_method_that_changes_state_is_an_input() -> None:
     by_an_input = {"receive_datagram", "originate", "withdraw"}
     readers = {
         "adjacency_states", "counters", "is_loaded", "key_rings", "learned", "neighbor_ids",
+        "next_hops_of",
         "neighbors", "neighbors_after", "next_timer", "outputs", "pending_adjacencies",
         "record_to", "waiting_for",
     }  # fmt: skip

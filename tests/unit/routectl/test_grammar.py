@@ -9,6 +9,7 @@ import pytest
 from ipc.control import REQUEST_TYPES, Role, SnapshotOpen
 from routectl.commands import TREE
 from routectl.grammar import (
+    FIB_STATES,
     ROUTE_SOURCES,
     ROUTE_TYPES,
     WATCH_TOPICS,
@@ -34,6 +35,7 @@ from routectl.parse import describe, parse
 from routectl.render.text import Record, Sections, TextLines, TextTable
 from routed.control.changes import Topic
 from routed.control.policy import REQUIRED_ROLE
+from routed.control.views import FibState
 from routed.model.route import RouteSource, RouteType
 
 LEAVES = list(leaves(TREE))
@@ -107,6 +109,7 @@ def test_every_request_of_the_protocol_has_a_command() -> None:
 
 def test_route_sources_and_types_are_the_daemons_own() -> None:
     assert tuple(source.label for source in RouteSource) == ROUTE_SOURCES
+    assert tuple(state.value for state in FibState) == FIB_STATES
     assert tuple(topic.value for topic in Topic) == WATCH_TOPICS
     assert tuple(route_type.name.lower() for route_type in RouteType) == ROUTE_TYPES
 
