@@ -37,9 +37,9 @@ Failure: `CodecError` for a body that does not match its declared class (the sen
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
+from ipc.lazy_dataclass import dataclass
 from ipc.plain_requests import ShowMemory, ShowMetrics, ShowNextHops, ShowRules
 from ipc.route_changes import (
     Lease,

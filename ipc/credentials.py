@@ -22,9 +22,9 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ipc.framing import IpcError
+from ipc.lazy_dataclass import dataclass
 
 __all__ = [
     "CredentialsError",

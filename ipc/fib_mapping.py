@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ipc.fib_layout import (
     DIRECTORY_BITS_MAX,
@@ -37,6 +36,7 @@ from ipc.fib_layout import (
     SnapshotError,
 )
 from ipc.fib_search import Search
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["FoundNextHop", "FoundRoute", "Mapping", "map_descriptor"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["ShowMemory", "ShowMetrics", "ShowNextHops", "ShowRules"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["DataplaneTable", "ShowDataplane", "ShowTraffic", "TrafficTable"]
 

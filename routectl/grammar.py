@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ipc.control import (
     CONFIG_SECTIONS,
@@ -40,6 +39,7 @@ from ipc.control import (
     Role,
     SnapshotOpen,
 )
+from ipc.lazy_dataclass import dataclass, field
 from routectl.iproute import ROUTE_TYPES
 from routectl.render.text import Form, Row
 

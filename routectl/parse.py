@@ -12,9 +12,9 @@ Failure: `ParseError`, whose text is a sentence and names the choices or the nea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from ipc.control import AddressFamily, Role
+from ipc.lazy_dataclass import dataclass, field
 from ipc.route_rules import quoted
 from routectl.commands import TREE
 from routectl.grammar import (

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.options import Option
 from routed.config.schema import Config, LearnConfig, RuleConfig, StaticConfig, options_of
 from routed.config.written import written_value

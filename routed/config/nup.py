@@ -6,8 +6,8 @@ See `schema` for the rest of routes.yaml, and `options` for the declaration of a
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.config import scalars, shapes
 from routed.config.options import Inline, ListOf, Nested, Scalar
 from routed.config.options import option as _option

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ipc.lazy_dataclass import dataclass
 from routed.config import scalars
 from routed.config.options import ListOf, Scalar, option
 from routed.config.scalars import ListenAddress

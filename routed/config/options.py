@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.scalars import Reader
 
 __all__ = [

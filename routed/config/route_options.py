@@ -10,9 +10,9 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.options import Scalar, option
 from routed.config.scalars import Reader
 from routed.model.kernel_attributes import KernelAttributes, attributes_of, canonical_text

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.config import rule_scalars, scalars
 from routed.config.options import Scalar
 from routed.config.options import option as _option

@@ -17,9 +17,9 @@ import os
 import pwd
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ipc.lazy_dataclass import dataclass
 from routed.config import iproute2_names
 from routed.config.vrf import table_of_vrf
 from routed.model.prefix import Address, Family, Prefix

@@ -11,8 +11,8 @@ and groups are numbers in it, because the engine cannot read /etc/passwd.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.config import scalars, shapes
 from routed.config.nup import (
     DampingConfig,

@@ -14,8 +14,8 @@ Invariants:
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.schema import Config, StaticConfig
 
 __all__ = ["ConfigTransfer", "pack", "unpack"]

@@ -10,10 +10,10 @@ RowStream    rows as they occur, until the client disconnects
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ipc.control import Result, ResultCode
+from ipc.lazy_dataclass import dataclass, field
 from routed.control.changes import ChangeFeed
 from routed.control.tables import ResultTable
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.control.rows import to_row
 from routed.control.views import NextHopView
 from routed.model.route import RouteSource, RouteType

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ipc.lazy_dataclass import dataclass
 from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.selection import RouteSelector

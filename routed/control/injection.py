@@ -19,7 +19,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ipc.control import (
     PackedRoutes,
@@ -28,6 +27,7 @@ from ipc.control import (
     RouteNextHop,
     RouteOperation,
 )
+from ipc.lazy_dataclass import dataclass
 from ipc.route_rules import (
     LEASE_MAX_S,
     LEASE_MIN_S,

@@ -11,10 +11,10 @@ sessions as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ipc.control import ControlType, Role
 from ipc.credentials import PeerCredentials
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["REQUIRED_ROLE", "AccessList", "is_allowed"]
 

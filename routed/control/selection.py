@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ipc.control import AddressFamily, ShowFib, ShowLog, ShowRoutes
+from ipc.lazy_dataclass import dataclass
 from ipc.route_rules import quoted
 from ipc.texts import clip_text
 from routed.control.views import FibState, LogView

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ipc.lazy_dataclass import dataclass
 from routed.control.rows import pack_rows
 from routed.model.prefix import Prefix
 

@@ -7,9 +7,9 @@ show traffic interfaces | protocols | packet-sizes [interface NAME]
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ipc.lazy_dataclass import dataclass
 from ipc.traffic import DataplaneTable, TrafficTable
 
 __all__ = [

@@ -8,8 +8,8 @@ not leave them; the engine copies what is shown into views.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.control.traffic import TRAFFIC_VIEW_CLASSES
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType

@@ -14,9 +14,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from ipc.lazy_dataclass import dataclass
 from routed.dataplane.bytecode import Bytecode, relocate
 from routed.dataplane.kernel import ProgramInfo, VerifierError
 from routed.dataplane.layout import Sizes, config_bytes

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.engine.client_servers import ClientServers
 from routed.engine.config_receiver import ReceivedConfig
 from routed.engine.dataplane import Dataplane

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ipc.lazy_dataclass import dataclass
 from routed.engine.parent_client import ParentClient
 from routed.engine.parent_watch import ParentWatch
 from routed.engine.send_queue import SendQueue

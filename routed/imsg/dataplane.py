@@ -10,9 +10,9 @@ The engine receives memory and no program: with the descriptor of a program it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.bounds import Items, TextBytes
 from routed.model.dataplane import DataplaneArray, DataplaneReason, Rung
 from routed.model.fib import Reason

@@ -39,9 +39,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.bounds import Items, Lines, TextBytes
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.fib import PROGRESS_ROUTES_MAX, FibCounters, FibFailure, PreferredRoute, Reason

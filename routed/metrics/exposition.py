@@ -22,7 +22,8 @@ from __future__ import annotations
 import bisect
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from ipc.lazy_dataclass import dataclass, field
 
 __all__ = ["Form", "Histogram", "Kind", "MetricFamily", "choose_form", "render"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.model.bounds import Items, TextBytes
 from routed.model.prefix import Prefix
 

@@ -7,9 +7,9 @@ A link's identity is its index: names can change and be reused. The parent owns 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.bounds import Items, TextBytes
 from routed.model.prefix import Address, Family, Prefix
 

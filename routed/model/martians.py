@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Family, Prefix
 
 __all__ = [

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 

@@ -26,10 +26,10 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 import trio
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.model.nup_addresses import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 from routed.model.prefix import Address, Family
 from routed.nup.events import Datagram, Output, SendDatagram

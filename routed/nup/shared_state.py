@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.nup.link.schedule import Schedule
 from routed.nup.link.state import Link
 from routed.nup.link_policy import LinkPolicy

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.clock import origin_seqno
 from routed.config.diff import ConfigDelta
 from routed.config.scalars import ListenAddress

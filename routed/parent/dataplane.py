@@ -21,11 +21,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.schema import DataplaneConfig
 from routed.dataplane.counters import LinkCounters
 from routed.dataplane.kernel import AttachType, Kernel, MappedArray, ProgramInfo

@@ -42,13 +42,13 @@ import errno
 import os
 import select
 import socket
-from dataclasses import dataclass
 
 import trio
 
 from ipc.closing import Closer
 from ipc.credentials import peer_credentials
 from ipc.fdpass import refuse_descriptors
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["InstanceLock", "OtherInstanceError", "name_of"]
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Self
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.schema import FibConfig, NextHopObjects, OnExit
 from routed.fib.carrier import CarrierCheck
 from routed.fib.compat_mode import CompatMode

@@ -46,10 +46,10 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from ipc.standard_streams import write_message
 from routed import __version__
 from routed.config.schema import Config, OnExit

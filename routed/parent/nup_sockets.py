@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.interface_match import interface_for
 from routed.config.plan import LinkPlan
 from routed.config.schema import InterfaceConfig

@@ -33,10 +33,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed.config.diff import ConfigDelta, compare
 from routed.config.load import ConfigError
 from routed.config.plan import plan

@@ -11,8 +11,8 @@ Bounds: QUEUE_MAX requests of clients, each of which is answered, and one signal
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.command import ReloadAction
 from routed.parent.reload_phases import Event
 

@@ -15,8 +15,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.config.permissions import is_of_another
 from routed.config.schema import Config
 from routed.config.secrets import KeyFileError, read_secrets

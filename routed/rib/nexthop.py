@@ -36,9 +36,9 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.model.link import Interface
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import (

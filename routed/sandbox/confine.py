@@ -25,8 +25,8 @@ import contextlib
 import os
 import resource
 import signal
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.sandbox import capabilities, landlock, seccomp
 from routed.sandbox.capabilities import Capability
 from routed.sandbox.kernel import prctl

@@ -19,7 +19,6 @@ import struct
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -33,6 +32,7 @@ from ipc.fib_layout import (
     RECORD_WORDS,
     Header,
 )
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Family
 from routed.model.route import NextHop
 from routed.rib.table import BestPath, BestPathChanges

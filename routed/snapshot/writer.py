@@ -35,7 +35,6 @@ import mmap
 import os
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from ipc.extension import fence
 from ipc.fib_layout import (
@@ -50,6 +49,7 @@ from ipc.fib_layout import (
     FamilyHeader,
     Header,
 )
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Family, Prefix
 from routed.rib.table import BestPathChanges
 from routed.snapshot.compaction import Compaction

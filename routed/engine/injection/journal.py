@@ -29,11 +29,11 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ipc import codec
 from ipc.control import RouteAttributes, RouteNextHop
 from ipc.framing import IpcError
+from ipc.lazy_dataclass import dataclass
 from ipc.route_rules import LEASE_MAX_S, attributes_problem, family_problem, is_owner
 from routed.engine.injection.leases import Attributes
 from routed.imsg.columns import pack_indices, pack_keys, unpack_keys, unpack_values

@@ -11,10 +11,10 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Sequence
-from dataclasses import dataclass
 
 import trio
 
+from ipc.lazy_dataclass import dataclass
 from routed import __version__
 from routed.config.interface_match import interface_for
 from routed.config.written import written

@@ -9,8 +9,7 @@ A configuration that waits for its confirmation is no problem; `config_state` sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ipc.lazy_dataclass import dataclass
 from routed.control.views import FibTotals, HealthState
 
 __all__ = ["Health", "assess"]

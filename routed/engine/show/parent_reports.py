@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.imsg.messages import (
     ConfigState,
     LogLine,

@@ -17,8 +17,9 @@ together (`record`, `pop_changes`); a change of the link itself is reported at o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ipc.lazy_dataclass import dataclass
 from routed.fib.links.device_routes import DeviceRoutes
 from routed.fib.routes.ownership import KernelRoute
 from routed.model.link import Interface, InterfaceAddress

@@ -46,9 +46,9 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ipc.lazy_dataclass import dataclass
 from routed.fib.nexthops.codec import (
     Group,
     Hop,

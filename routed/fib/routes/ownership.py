@@ -13,9 +13,9 @@ Source: fib_table_insert and fib6_add_rt2node of Linux; ip-route(8).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.kernel_attributes import NONE, KernelAttributes
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import MAX_WEIGHT, NextHop, RouteType

@@ -24,9 +24,9 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from ipc.lazy_dataclass import dataclass
 from routed.fib.routes.ownership import PROTOCOL_NAMES, SEVERAL, RouteKey, RouteValue, TableKey
 from routed.fib.routes.pending import Pending
 from routed.fib.routes.plan import (

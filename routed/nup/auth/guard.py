@@ -51,8 +51,8 @@ import hashlib
 import hmac
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Family
 from routed.nup.auth.keys import Algorithm, AuthKey, KeyRing
 from routed.nup.events import TraceCode

@@ -12,7 +12,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+
+from ipc.lazy_dataclass import dataclass, field
 
 __all__ = ["Algorithm", "AuthKey", "KeyRing"]
 

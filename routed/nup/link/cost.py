@@ -16,7 +16,7 @@ Source: RFC 9616 section 3 (saturating cost, hysteresis); defaults as in babeld.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["RttCost"]
 

@@ -24,8 +24,8 @@ Source: RFC 2439 sections 4.2 to 4.4 (penalty, half-life, cutoff, reuse, ceiling
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address
 
 __all__ = ["FLAP_PENALTY", "Damping", "FlapDamper"]

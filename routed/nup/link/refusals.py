@@ -19,8 +19,7 @@ Bounds: MAX_KEPT addresses for each link, MAX_SHOWN of them shown. Cost: constan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address
 
 __all__ = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ipc.lazy_dataclass import dataclass
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address
 from routed.nup.auth.keys import KeyRing

@@ -14,8 +14,8 @@ import heapq
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.nup.auth.guard import LinkGuard

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ipc.lazy_dataclass import dataclass
 from routed.nup.instance import NeighborInstance
 from routed.nup.recording.saved_state import load_state
 from routed.nup.recording.text import (

@@ -38,9 +38,9 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Prefix
 from routed.nup.events import Datagram, Output, SendDatagram
 from routed.nup.instance import NeighborInstance

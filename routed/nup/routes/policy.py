@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from dataclasses import dataclass
 from typing import Protocol
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.nup.wire.message import RouteUpdate

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Prefix
 from routed.model.seqno import next_seqno, seqno_distance
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Prefix
 from routed.nup.routes.entries import NeighborKey
 

@@ -33,8 +33,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.model.prefix import Address, Prefix
 from routed.model.route import METRIC_INFINITY
 from routed.model.seqno import is_newer, next_seqno

@@ -49,8 +49,8 @@ import random
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Prefix
 from routed.model.seqno import is_newer, next_seqno, seqno_distance
 from routed.nup.wire.message import MAX_ACK_RANGES, MAX_ACK_SPAN, Ack, AckRange, Stream

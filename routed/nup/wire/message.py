@@ -32,8 +32,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
 
+from ipc.lazy_dataclass import dataclass
 from routed.nup.wire.tlvs import (
     MANDATORY,
     MAX_ACK_RANGES,

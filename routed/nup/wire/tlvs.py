@@ -13,9 +13,9 @@ from __future__ import annotations
 import enum
 import functools
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self, TypeAlias
 
+from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.nup.wire.tlv_fields import (
     FAMILY_CODE,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.parent.engine_process.log_relay import RelayBudget
 
 __all__ = ["REFUSED_NAMES_MAX", "Conduct"]

@@ -18,7 +18,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -27,6 +26,7 @@ from ipc import codec
 from ipc.channel import Channel, ChannelClosed
 from ipc.closing import Closer
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FloodError, Frame, FrameError, IpcError
+from ipc.lazy_dataclass import dataclass, field
 from routed.config.schema import Config
 from routed.config.transfer import pack
 from routed.imsg.authority import ChannelEnd, ImsgType, check_authority

@@ -23,9 +23,9 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
+from ipc.lazy_dataclass import dataclass
 from ipc.standard_streams import open_nothing
 from routed.imsg.messages import CHANNEL_FD
 from routed.parent.signals import HANDLED

@@ -14,11 +14,11 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 
 import trio
 
 from ipc.closing import Closer
+from ipc.lazy_dataclass import dataclass
 from routed import __version__
 from routed.config.scalars import EngineUser
 from routed.config.schema import SandboxMode
