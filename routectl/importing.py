@@ -32,6 +32,7 @@ from routectl.iproute import (
     join_lines,
     read_route,
 )
+from routectl.saved_routes import UNREADABLE, read_lines
 
 __all__ = ["ERRORS_SHOWN", "ImportOutcome", "Progress", "import_routes", "open_routes", "size_of"]
 
@@ -56,7 +57,7 @@ class ImportOutcome(NamedTuple):
     refused: int
     """Lines that are invalid or were refused."""
     errors: tuple[str, ...]
-    """`line N: problem`, at most ERRORS_SHOWN."""
+    """`line N: problem` (`route N` in JSON and binary files), at most ERRORS_SHOWN."""
     passed_over: int
     """Routes that the kernel created itself, such as those of addresses."""
 
@@ -96,8 +97,8 @@ def import_routes(
 
     Args:
         client: connected or not.
-        source: lines as `routectl/iproute.py` reads them; empty lines, comments and routes that the
-            kernel created itself are skipped.
+        source: a file as `routectl/saved_routes.py` reads it; empty lines, comments and routes
+            that the kernel created itself are skipped.
         operation: operation for every route.
         lease: lease of every route.
         owner: owner of every route.
@@ -131,6 +132,7 @@ class _Import:
         self._left_out = 0
         self._refused = 0
         self._passed_over = 0
+        self._unit = "line"
 
     def _routes(self) -> Iterator[tuple[int, bytes]]:
         """Yield each route with the number of its first line; continuation lines are joined to it.
@@ -140,7 +142,8 @@ class _Import:
         """
         number, first, more = 0, b"", list[bytes]()
         try:
-            for line_number, line in enumerate(self._source, 1):
+            self._unit, lines = read_lines(self._source)
+            for line_number, line in enumerate(lines, 1):
                 # A route on one line does not begin with a blank, so `continues_route` is rarely
                 # called.
                 if line[0] <= _BLANK and continues_route(line):
@@ -188,6 +191,9 @@ class _Import:
     def _add_slowly(
         self, line_number: int, line: bytes, rest: bytes, numbers: dict[bytes, int]
     ) -> bool:
+        if line.startswith(UNREADABLE):
+            self._wrong_here.append((line_number, line.removeprefix(UNREADABLE).decode().strip()))
+            return False
         try:
             text = join_lines(line.decode("utf-8"))
             if not text:
@@ -251,7 +257,7 @@ class _Import:
 
     def outcome(self) -> ImportOutcome:
         """Return the outcome, with errors in the order of the file."""
-        errors = tuple(f"line {line}: {problem}" for line, problem in sorted(self._errors))
+        errors = tuple(f"{self._unit} {line}: {problem}" for line, problem in sorted(self._errors))
         return ImportOutcome(self.done, self._left_out, self._refused, errors, self._passed_over)
 
 

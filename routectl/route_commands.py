@@ -162,8 +162,8 @@ ROUTE = Branch(
         ),
         Leaf(
             "import",
-            "Inject the routes of a file, one per line as `ip route` prints them; - is standard "
-            "input",
+            "Inject the routes of a file of `ip route`, `ip -j route` or `ip route save`; - is "
+            "standard input",
             "route import routes.txt replace owner batch",
             Role.ADMIN,
             Import(_import_routes),
