@@ -4,7 +4,7 @@ Exit statuses:
     0    the daemon runs (background), has stopped in order (foreground), or the check passed
     1    the daemon cannot run: another one is running, a socket is in use, a privilege is missing
     2    the command line or the configuration is invalid; nothing was changed
-    5    the version, the schema or the help cannot be written to standard output
+    5    the version, the schema, the help or the import cannot be written
 
 The status always has the result of a check, of the command line and of a start: a message that
 cannot be written is lost and does not change the status.
@@ -37,6 +37,7 @@ __all__ = ["main"]
 DEFAULT_CONFIG = "/etc/routed/routes.yaml"
 
 EXIT_OK = 0
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNWRITTEN = 5
 """The same as routectl's."""
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "--print-schema", action="store_true",
         help="print the JSON Schema of the configuration, for editors, and exit",
     )  # fmt: skip
+    _add_import_options(parser)
     parser.add_argument(
         "--version",
         action=_Version,
@@ -134,16 +136,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--import-kernel", action="store_true",
+        help="print a configuration with the static routes and the rules of this machine, and exit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--protocols", metavar="NAMES",
+        help="with --import-kernel: protocols of the routes, by commas (default: boot,static)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--table", metavar="TABLE",
+        help="with --import-kernel: the table that the configuration manages (default: main)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", metavar="FILE",
+        help="with --import-kernel: write a new file in place of standard output",
+    )  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status."""
     occupy_standard_streams()
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if not arguments.import_kernel and (arguments.protocols or arguments.table or arguments.output):
+        parser.error("--protocols, --table and --output need --import-kernel")
     gc.disable()  # until everything is imported
     try:
         if arguments.role == "engine":
             return _run_engine(arguments.ids, arguments.sandbox)
         if arguments.print_schema:
             return _print_schema()
+        if arguments.import_kernel:
+            return _import_kernel(arguments)
         return _run_daemon(arguments)
     finally:
         gc.enable()
@@ -212,6 +238,34 @@ def _print_schema() -> int:
     from routed.config.json_schema import json_schema
 
     return _print(json.dumps(json_schema(), indent=2) + "\n")
+
+
+def _import_kernel(arguments: argparse.Namespace) -> int:
+    """Write a configuration from what the kernel holds. Returns the exit status."""
+    from routed.kernel_import.command import DEFAULT_PROTOCOLS, import_kernel, read_choice
+    from routed.netlink.message import NetlinkDecodeError
+    from routed.netlink.socket import NetlinkError
+
+    try:
+        choice = read_choice(arguments.protocols or DEFAULT_PROTOCOLS, arguments.table or "main")
+    except ValueError as error:
+        _print_error(f"routed: --import-kernel: {error}")
+        return EXIT_USAGE
+    try:
+        text = import_kernel(choice)
+    except (NetlinkError, NetlinkDecodeError, OSError) as error:
+        _print_error(f"routed: the kernel's routes cannot be read: {error}")
+        return EXIT_FAILED
+    if arguments.output is None:
+        return _print(text)
+    try:
+        # Never over a file that exists: it may be the configuration of this daemon.
+        with open(arguments.output, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        _print_error(f"routed: {arguments.output}: {error.strerror}")
+        return EXIT_UNWRITTEN
+    return EXIT_OK
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:

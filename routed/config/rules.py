@@ -151,6 +151,42 @@ class RuleConfig:
         default=RuleType.LOOKUP, written="lookup",
     )  # fmt: skip
 
+    @classmethod
+    def of(cls, rule: PolicyRule, family: RuleFamily) -> RuleConfig:
+        """Return the entry for a rule of the kernel.
+
+        Args:
+            rule: the rule; its values may be ones that a file cannot have.
+            family: `family` of the entry.
+        """
+        mark = scalars.FirewallMark(rule.fwmark, rule.fwmask) if rule.fwmask else None
+        is_typed = rule.action.name in RuleType.__members__
+        return cls(
+            priority=rule.priority,
+            is_inverted=rule.is_inverted,
+            source=rule.source,
+            destination=rule.destination,
+            iif=rule.iif,
+            oif=rule.oif,
+            fwmark=mark,
+            tos=rule.tos or None,
+            dscp=rule.dscp,
+            flow_label=rule.flow_label,
+            ip_protocol=rule.ip_protocol or None,
+            source_ports=rule.source_ports,
+            destination_ports=rule.destination_ports,
+            uids=rule.uids,
+            tunnel_id=rule.tunnel_id or None,
+            is_l3mdev=rule.is_l3mdev,
+            family=family,
+            table=rule.table_id or None,
+            suppress_prefix_len=rule.suppress_prefix_len,
+            suppress_group=rule.suppress_group,
+            realms=rule.realms,
+            goto=rule.goto_priority or None,
+            type=RuleType[rule.action.name] if is_typed else RuleType.LOOKUP,
+        )
+
     @property
     def families(self) -> tuple[Family, ...]:
         """The family of its selectors or, if it has none of one family, those of `family`."""

@@ -30,7 +30,7 @@ from routed.config.options import (
 from routed.config.scalars import Reader
 from routed.config.schema import Config
 
-__all__ = ["Line", "written", "written_value"]
+__all__ = ["Line", "written", "written_item", "written_value"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/](?:[A-Za-z0-9_./:+ -]*[A-Za-z0-9_/.+-])?\Z")
 """Text that certainly needs no quotes in YAML, neither by itself nor in braces."""
@@ -77,6 +77,11 @@ def written_value(option: Option, value: Any) -> str:
     """
     text = _flow_value(option, value)
     return _flow_inside(option, value) if text is None else text
+
+
+def written_item(cls: type, item: Any) -> str:
+    """Return an item of a list in braces, without the options that have their defaults."""
+    return _flow(cls, item)
 
 
 def _lines(option: Option, owner: Any, before: str, depth: int, *, is_all: bool) -> Iterator[Line]:

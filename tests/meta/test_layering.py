@@ -23,7 +23,10 @@ PACKAGES = ("ipc", "routed", "routectl")
 PACKAGE_IMPORTS: dict[str, set[str]] = {
     # package: what it may import of ours, and of others
     "ipc": {"msgpack", "trio"},
-    "routectl": {"ipc", "prompt_toolkit", "routed.config", "routed.netlink.message"},
+    "routectl": {
+        "ipc", "prompt_toolkit", "routed.config", "routed.netlink.message",
+        "routed.netlink.route_message",
+    },
     # neutral, from the bottom up
     "routed.clock": set(),
     "routed.model": set(),
@@ -47,6 +50,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "routed.imsg", "routed.log", "routed.metrics", "routed.model", "routed.nup", "routed.rib",
         "routed.sandbox", "routed.snapshot", "trio",
     },
+    "routed.kernel_import": {"routed.config", "routed.fib", "routed.model", "routed.netlink"},
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.dataplane", "routed.fib",
         "routed.imsg", "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
@@ -54,7 +58,8 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     # what both start from
     "routed.cli": {
         "ipc.extension", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
-        "routed.fib.routes.extension", "routed.parent", "routed.snapshot.parts",
+        "routed.fib.routes.extension", "routed.kernel_import", "routed.netlink", "routed.parent",
+        "routed.snapshot.parts",
     },
     "routed.replay": {"routed.config.scalars", "routed.nup"},
     "routed.__main__": {"routed.cli"},

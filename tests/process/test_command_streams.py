@@ -52,7 +52,7 @@ def test_a_check_has_its_status_wherever_its_words_go(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--version", "--print-schema", "--help"])
+@pytest.mark.parametrize("option", ["--version", "--print-schema", "--help", "--import-kernel"])
 def test_an_answer_that_cannot_be_written_has_a_status_of_its_own(option: str) -> None:
     done = run(f"-m routed {option}", ">/dev/full")
     assert (done.returncode, done.stderr) == (

@@ -1,0 +1,1 @@
+"""A configuration from the routes and rules of a running kernel (`routed --import-kernel`)."""
