@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import enum
 
+from ipc.bfd_requests import ShowBfdSessions
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
 from ipc.lazy_dataclass import dataclass
 from ipc.plain_requests import ShowMemory, ShowMetrics, ShowNextHops, ShowRules
@@ -104,6 +105,7 @@ __all__ = [
     "RouteRenew",
     "Rows",
     "SetLogLevel",
+    "ShowBfdSessions",
     "ShowConfig",
     "ShowCounters",
     "ShowFib",
@@ -139,7 +141,7 @@ LEFT_OUT = "left_out"
 
 RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (
-    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static",
+    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static", "bfd",
     "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
     "allow_martians", "metrics", "dataplane",
 )  # fmt: skip
@@ -177,6 +179,7 @@ class ControlType(enum.IntEnum):
     SHOW_METRICS = 26
     SHOW_DATAPLANE = 27
     SHOW_TRAFFIC = 28
+    SHOW_BFD_SESSIONS = 29
     SNAPSHOT_OPEN = 30
     RELOAD = 40
     FIB = 41
@@ -332,6 +335,7 @@ Request = (
     | ShowDataplane
     | ShowTraffic
     | ShowRules
+    | ShowBfdSessions
     | ShowConfig
     | ShowProtocol
     | Topology
@@ -363,6 +367,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_NEXTHOPS: ShowNextHops,
     ControlType.SHOW_DATAPLANE: ShowDataplane,
     ControlType.SHOW_TRAFFIC: ShowTraffic,
+    ControlType.SHOW_BFD_SESSIONS: ShowBfdSessions,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,

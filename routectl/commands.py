@@ -31,6 +31,7 @@ from ipc.control import (
     ShowStatus,
     Topology,
 )
+from routectl.bfd_commands import SHOW_BFD
 from routectl.config_commands import CONFIGURATION
 from routectl.grammar import (
     Ask,
@@ -166,6 +167,7 @@ _SHOW = Branch(
             Role.READ,
             Ask(lambda _: ShowRules(), views.RULES),
         ),
+        SHOW_BFD,
         Leaf(
             "protocol",
             "The sources of routes: state, distance and number of candidates of each",

@@ -127,6 +127,8 @@ class ValueKind(enum.Enum):
     """The name of a log event."""
     PATTERN = "WORD"
     """A regular expression."""
+    SESSION = "SESSION"
+    """The name of a BFD session."""
     SECTION = "SECTION"
     """A top-level key of the configuration."""
 

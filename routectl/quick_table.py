@@ -12,7 +12,8 @@ _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
     (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
-    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
+    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
+    ("show", "bfd"): ("sessions", "session"),
     ("show", "dataplane"): ("interfaces", "programs"),
     ("show", "traffic"): ("interfaces", "protocols", "packet-sizes"),
     ("fib",): ("couple", "decouple", "resync"),

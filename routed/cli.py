@@ -10,7 +10,7 @@ The status always has the result of a check, of the command line and of a start:
 cannot be written is lost and does not change the status.
 
 The configuration is loaded by the same code for `--check`, a start and a reload. Only the parent
-starts the program with the role of the engine, whose options are not for users.
+starts the program with the roles `engine` and `liveness`, whose options are not for users.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=0,
         help="print the version and the implementations of the FIB, and exit",
     )
-    parser.add_argument("--role", choices=["engine"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["engine", "liveness"], help=argparse.SUPPRESS)
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
     parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)
     return parser
@@ -164,8 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--protocols, --table and --output need --import-kernel")
     gc.disable()  # until everything is imported
     try:
-        if arguments.role == "engine":
-            return _run_engine(arguments.ids, arguments.sandbox)
+        if arguments.role is not None:
+            return _run_role(arguments.role, arguments.ids, arguments.sandbox)
         if arguments.print_schema:
             return _print_schema()
         if arguments.import_kernel:
@@ -175,15 +175,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.enable()
 
 
-def _run_engine(ids: str, sandbox: str) -> int:
+def _run_role(role: str, ids: str, sandbox: str) -> int:
     from routed.parent import signals
 
     signals.ignore()  # the parent handles them
-    from routed.engine.main import run_engine
+    if role == "engine":
+        from routed.engine.main import run_engine as run
+    else:
+        from routed.liveness.main import run_liveness as run
 
     _tune_collector()
     uid_text, _, gid_text = ids.partition(":")
-    return run_engine(int(uid_text), int(gid_text), sandbox)
+    return run(int(uid_text), int(gid_text), sandbox)
 
 
 def _tune_collector() -> None:

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ipc.lazy_dataclass import dataclass
+from routed.config.bfd_check import bfd_key_sets, bfd_problems, static_problems
 from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,
+    BfdConfig,
     FibConfig,
     FilterAction,
     FiltersConfig,
@@ -61,6 +63,8 @@ class Draft:
     """Names of the key sets that have no key."""
     key_names: frozenset[str] | None
     """Names of all key sets; None if the section `keys` could not be decoded."""
+    bfd: BfdConfig | None
+    """None if the section `bfd` could not be decoded."""
     static: Numbered[StaticConfig]
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
@@ -90,6 +94,7 @@ class Draft:
             keys=[(each.name, _numbered(each.keys)) for each in key_sets or ()],
             empty_key_sets=[each.name for each in key_sets or () if not each.keys],
             key_names=None if key_sets is None else frozenset(each.name for each in key_sets),
+            bfd=values.get("bfd", BfdConfig()),
             static=_numbered(values.get("static")),
             summaries=_numbered(values.get("summaries")),
             learn=_numbered(values.get("learn")),
@@ -145,6 +150,9 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
             yield f"filters.kernel[{index}].action", "`set_...` has no effect on a denied route"
     yield from _martian_problems(draft.allow_martians)
     yield from _file_problems(draft.files, draft.file)
+    if draft.bfd is not None:
+        yield from bfd_problems(draft.bfd, draft.keys, draft.key_names)
+        yield from static_problems(draft.bfd, draft.static)
     if draft.fib is not None:
         yield from _protocol_problems(draft.fib.protocol, draft.learn)
         if draft.fib.nexthop_objects is NextHopObjects.OFF:
@@ -228,12 +236,14 @@ def _summary_problems(summaries: Numbered[SummaryConfig]) -> Iterator[Problem]:
 
 def _interface_problems(draft: Draft) -> Iterator[Problem]:
     """Yield references to missing keys, impossible neighbors, and bounds in the wrong order."""
-    names = draft.key_names
+    names, bfd_sets = draft.key_names, bfd_key_sets(draft.keys)
     for entry in draft.interfaces:
         path = f"interfaces.{entry.pattern}"
         if entry.key is not None and names is not None and entry.key not in names:
             known = f"; there is {', '.join(sorted(names))}" if names else "; it is empty"
             yield f"{path}.key", f"`keys` has no {entry.key!r}{known}"
+        if entry.key in bfd_sets:
+            yield f"{path}.key", f"the keys of {entry.key!r} are for BFD, not for NUP"
         yield from _unicast_problems(path, entry.neighbors)
         if entry.rtt_max_s <= entry.rtt_min_s:
             yield f"{path}.rtt_max", "must be longer than rtt_min"

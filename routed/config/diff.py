@@ -50,6 +50,8 @@ def compare(old: Config, new: Config) -> ConfigDelta:
     effective, needs_restart = _keep_fixed(old, new)
     changes = [
         *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
+        *_scalar_changes("bfd.", old.bfd, effective.bfd, skip=("sessions",)),
+        *_item_changes("bfd session", old.bfd.sessions, effective.bfd.sessions, lambda e: e.name),
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
         *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
         *_item_changes("static", old.static, effective.static, _static_identity),
@@ -65,7 +67,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
 
 
 _COMPARED_BY_ITEM = {
-    "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute",
+    "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute", "bfd",
 }  # fmt: skip
 
 

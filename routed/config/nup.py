@@ -174,6 +174,20 @@ class KeyAlgorithm(enum.Enum):
 
     HMAC_SHA256 = "hmac-sha256"
     BLAKE2S = "blake2s"
+    PASSWORD = "password"  # noqa: S105  (the name of an algorithm)
+    KEYED_SHA1 = "keyed-sha1"
+    METICULOUS_KEYED_SHA1 = "meticulous-keyed-sha1"
+
+    @property
+    def is_for_bfd(self) -> bool:
+        """Whether BFD knows it; NUP knows the others."""
+        return self not in (KeyAlgorithm.HMAC_SHA256, KeyAlgorithm.BLAKE2S)
+
+
+_REFUSED_ALGORITHMS = dict.fromkeys(
+    ("md5", "keyed-md5", "meticulous-keyed-md5"),
+    "MD5 is broken; use meticulous-keyed-sha1, which every system with keyed MD5 has, too",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +203,9 @@ class KeyConfig:
         "The file with the secret, readable by its owner only; relative to this file.",
     )
     algorithm: KeyAlgorithm = _option(
-        Scalar(scalars.choice(KeyAlgorithm)), "`hmac-sha256` or `blake2s`.",
+        Scalar(scalars.choice(KeyAlgorithm, refuse=_REFUSED_ALGORITHMS)),
+        "For NUP `hmac-sha256` or `blake2s`; for BFD `password`, `keyed-sha1` or "
+        "`meticulous-keyed-sha1`.",
         default=KeyAlgorithm.HMAC_SHA256, written="hmac-sha256",
     )  # fmt: skip
     send_from: float | None = _option(

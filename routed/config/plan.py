@@ -48,6 +48,7 @@ def plan(old: Config, new: Config, links: Sequence[LinkPlan]) -> list[str]:
         *_rules(old, new),
         *_links(links),
         *_absent_links(old, new, links),
+        *_bfd(old, new),
         *_keys(old, new),
         *_policy(old, new),
         *_rest(old, new),
@@ -113,6 +114,24 @@ def _links(links: Sequence[LinkPlan]) -> Iterator[str]:
             yield f"socket      {link.ifname}: opened"
         else:
             yield f"adjacency   {link.ifname}: {_entry_changes(link.before, link.after)}, stays up"
+
+
+def _bfd(old: Config, new: Config) -> Iterator[str]:
+    """Yield the sessions that begin, end or change; another address or link ends a session."""
+    before = {session.name: session for session in old.bfd.sessions}
+    after = {session.name: session for session in new.bfd.sessions}
+    for name, session in after.items():
+        if name not in before:
+            yield f"bfd         {name}: begins, with {session.peer}"
+        elif before[name].identity != session.identity:
+            yield f"bfd         {name}: ends, and begins with {session.peer}"
+        elif session != before[name]:
+            yield f"bfd         {name}: other options, stays up"
+    for name in before:
+        if name not in after:
+            yield f"bfd         {name}: ends with AdminDown"
+    if old.bfd.relearn_s != new.bfd.relearn_s:
+        yield f"bfd         relearn {new.bfd.relearn_s:g}s from now on"
 
 
 def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterator[str]:

@@ -26,7 +26,15 @@ __all__ = ["KeyFileError", "read_secrets"]
 SECRET_MIN_BYTES = 16
 """The shortest secret, 128 bits if it is random; a shorter one could be found by trying all
 secrets against one recorded datagram."""
-_SECRET_MAX_BYTES = {KeyAlgorithm.HMAC_SHA256: 1024, KeyAlgorithm.BLAKE2S: 32}
+_BFD_SECRET_MIN_BYTES = 1
+"""RFC 5880 allows no more than 16 or 20 bytes, and other systems have short ones."""
+_SECRET_MAX_BYTES = {
+    KeyAlgorithm.HMAC_SHA256: 1024,
+    KeyAlgorithm.BLAKE2S: 32,
+    KeyAlgorithm.PASSWORD: 16,
+    KeyAlgorithm.KEYED_SHA1: 20,
+    KeyAlgorithm.METICULOUS_KEYED_SHA1: 20,
+}
 _FILE_MAX_BYTES = 4096
 
 
@@ -113,9 +121,10 @@ def _read(path: Path, key: KeyConfig, config: Config) -> bytes:
             )
         secret = file.read(_FILE_MAX_BYTES + 1).strip()
     longest = _SECRET_MAX_BYTES[key.algorithm]
-    if not SECRET_MIN_BYTES <= len(secret) <= longest:
+    shortest = _BFD_SECRET_MIN_BYTES if key.algorithm.is_for_bfd else SECRET_MIN_BYTES
+    if not shortest <= len(secret) <= longest:
         raise ValueError(
             f"has a secret of {len(secret)} bytes; {key.algorithm.value} requires "
-            f"{SECRET_MIN_BYTES} to {longest}"
+            f"{shortest} to {longest}"
         )
     return secret

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from typing import Protocol
 
 from ipc.lazy_dataclass import dataclass
+from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.selection import RouteSelector
@@ -159,6 +160,9 @@ class Daemon(Protocol):
 
     def rules(self) -> Sequence[RuleView]:
         """List every policy rule of the configuration, in order."""
+
+    def bfd_sessions(self) -> Sequence[BfdSessionView]:
+        """List every BFD session of the configuration, in order."""
 
     def configuration(
         self, section: str | None, *, is_all: bool

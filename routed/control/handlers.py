@@ -42,7 +42,6 @@ from ipc.control import (
     ShowProtocol,
     ShowRoute,
     ShowRoutes,
-    ShowRules,
     ShowStatus,
     SnapshotOpen,
     Topology,
@@ -69,6 +68,7 @@ from routed.control.selection import (
     no_level,
     route_selector,
 )
+from routed.control.small_tables import show_bfd_sessions, show_rules
 from routed.control.tables import ResultTable, TablePage
 from routed.control.traffic_handlers import TRAFFIC_HANDLERS
 from routed.control.views import (
@@ -85,7 +85,6 @@ from routed.control.views import (
     ProtocolView,
     RecordingView,
     RouteView,
-    RuleView,
     StatusView,
     TopologyView,
 )
@@ -186,11 +185,6 @@ def _table(
 async def show_counters(daemon: Daemon, _request: ShowCounters, _caller: Caller) -> Answer:
     """Answer with all counters."""
     return Views(CounterView, daemon.counters())
-
-
-async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
-    """Answer with all policy rules."""
-    return Views(RuleView, daemon.rules())
 
 
 async def show_nexthops(daemon: Daemon, _request: ShowNextHops, _caller: Caller) -> Answer:
@@ -398,6 +392,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_METRICS: show_metrics,
     ControlType.SHOW_RULES: show_rules,
     ControlType.SHOW_NEXTHOPS: show_nexthops,
+    ControlType.SHOW_BFD_SESSIONS: show_bfd_sessions,
     ControlType.SHOW_CONFIG: show_config,
     ControlType.SHOW_PROTOCOL: show_protocol,
     ControlType.TOPOLOGY: show_topology,

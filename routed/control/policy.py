@@ -30,6 +30,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_MEMORY: Role.READ,
     ControlType.SHOW_METRICS: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
+    ControlType.SHOW_BFD_SESSIONS: Role.READ,
     ControlType.SHOW_NEXTHOPS: Role.READ,
     ControlType.SHOW_DATAPLANE: Role.READ,
     ControlType.SHOW_TRAFFIC: Role.READ,

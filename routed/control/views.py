@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 
 from ipc.lazy_dataclass import dataclass, field
+from routed.control.bfd_views import BfdSessionView
+from routed.control.memory_view import MemoryView
 from routed.control.traffic import TRAFFIC_VIEW_CLASSES
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
@@ -408,17 +410,6 @@ class LogView:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryView:
-    """The memory of one part of the daemon."""
-
-    part: str
-    size_bytes: int
-    items: int | None
-    """Number of items that it holds; None where they cannot be counted."""
-    help: str
-
-
-@dataclass(frozen=True, slots=True)
 class MetricLineView:
     """A line of the metrics in the text format of Prometheus."""
 
@@ -435,5 +426,5 @@ class RecordingView:
 VIEW_CLASSES: tuple[type, ...] = (
     TopologyView, ExplainView, StatusView, NeighborView, InterfaceView, RouteView,
     FibView, CounterView, LogView, MemoryView, MetricLineView, NextHopObjectView,
-    RuleView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
+    RuleView, BfdSessionView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
 )  # fmt: skip

@@ -27,6 +27,7 @@ from routed.engine.show.diagnosis import engine_facts
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.parent_reports import ParentReports
 from routed.imsg.dataplane import DataplaneArrayReady, DataplaneChanged
+from routed.imsg.liveness_channel import LivenessChannelReady
 from routed.imsg.messages import (
     ConfBegin,
     ConfigState,
@@ -124,6 +125,9 @@ class Components:
                 self._dataplane.handle_array(message, descriptor)
             case DataplaneChanged():
                 self._dataplane.handle_changed(message)
+            case LivenessChannelReady():
+                assert descriptor is not None  # the authority table requires it
+                self.router.bfd.connect(socket.socket(fileno=descriptor))
             case FibProgress():
                 self.router.handle_progress(message)
                 self._queue.wake()  # there is room for more desired routes

@@ -68,6 +68,7 @@ class NeighborLinks:
                 tuple(_auth_key(key, values[key_set.name, key.id]) for key in key_set.keys),
             )
             for key_set in key_sets
+            if not any(key.algorithm.is_for_bfd for key in key_set.keys)
         }
 
     def add_socket(

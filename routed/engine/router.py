@@ -33,6 +33,7 @@ from routed.clock import MonotonicClock, wall_time
 from routed.config.interface_match import interface_for
 from routed.config.schema import Config
 from routed.control.changes import ChangeHub
+from routed.engine.bfd_tracking import BfdTracking
 from routed.engine.fib.acknowledgements import FibAcknowledgements
 from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
@@ -106,9 +107,8 @@ class Router:
         self.rib = Rib()
         self.desired = DesiredFib(config.fib.table_id)
         self.convergence = ConvergenceClock()
-        fib, rules = config.fib, config.filters.kernel
         self.programming = FibProgramming(
-            fib, rules, self.rib.best, self.desired, self.convergence, log
+            config.fib, config.filters.kernel, self.rib.best, self.desired, self.convergence, log
         )
         self.snapshot = FibSnapshot(config.router_id, daemon_pid, memory=snapshot_memory)
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter; ids: `secrets`)
@@ -134,6 +134,9 @@ class Router:
         self.initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
         self.injection = InjectionService(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
+        self.bfd = BfdTracking(
+            self.rib, self.programming, self.links, log, self._clock.now, self._on_bfd_change
+        )
         self._scope = trio.CancelScope()
 
     # --- run and stop
@@ -146,6 +149,7 @@ class Router:
                 nursery.start_soon(self._decide_loop)
                 nursery.start_soon(self._heartbeat_loop)
                 nursery.start_soon(self.injection.run)
+                nursery.start_soon(self.bfd.run)
 
     def stop(self, *, is_restart: bool) -> None:
         """Send goodbye to the neighbors; the desired routes stay as they are.
@@ -171,6 +175,7 @@ class Router:
         self.neighbor_links.set_keys(config.keys, secrets)
         self.config = config
         self.injection.allow_martians(config.allow_martians)
+        self.bfd.apply(config.bfd, config.static)
         self._sources.apply(config.static)
         for link in self.links.values():
             self.neighbor_links.reconcile(link, interface_for(config.interfaces, link.ifname))
@@ -219,6 +224,7 @@ class Router:
         now = self._clock.now()
         in_sync_at = now + longest_dead_interval(self.links.values(), self.config.interfaces)
         self.initial_sync.links_complete(in_sync_at)
+        self.bfd.links_complete()
         # A neighbor on a link that is down has lost its carrier as well, and keeps no routes of
         # this router.
         expected = [
@@ -249,6 +255,11 @@ class Router:
         self._to_decide.set()
 
     def _wake(self) -> None:
+        self._to_decide.set()
+
+    def _on_bfd_change(self) -> None:
+        """Send next hops to verify at once, then decide without them."""
+        self._on_change()
         self._to_decide.set()
 
     def add_nup_socket(self, ifindex: int, family: Family, opened: socket.socket) -> None:
@@ -333,7 +344,8 @@ class Router:
             self._decide()
             self.initial_sync.release_learned(self._clock.now())
             self.programming.end_decision(
-                has_verified=has_verified, has_all_links=self.initial_sync.are_links_complete
+                has_verified=has_verified,
+                has_all_links=self.initial_sync.are_links_complete and self.bfd.may_decide,
             )
             if self._acknowledgements.handle_decision(self._clock.now()):
                 self._network.kick()

@@ -19,6 +19,7 @@ from routed.imsg.dataplane import (
     ProgramsAsked,
     ProgramsReported,
 )
+from routed.imsg.liveness_channel import LivenessChannelReady
 from routed.imsg.messages import (
     ConfApplied,
     ConfBegin,
@@ -91,6 +92,7 @@ class ImsgType(enum.IntEnum):
     MESSAGES_DROPPED = 13
     SOCKET_READY = 15
     JOURNAL_READY = 16
+    LIVENESS_CHANNEL = 17
     FIB_UPDATE = 20
     FIB_IN_SYNC = 21
     FIB_PROGRESS = 22
@@ -168,6 +170,7 @@ AUTHORITY: dict[ImsgType, Authority] = {
     ImsgType.LINKS_COMPLETE: Authority(ChannelEnd.PARENT, LinksComplete, False, _RUNNING),
     ImsgType.SOCKET_READY: Authority(ChannelEnd.PARENT, SocketReady, True, _RUNNING),
     ImsgType.JOURNAL_READY: Authority(ChannelEnd.PARENT, JournalReady, True, _RUNNING),
+    ImsgType.LIVENESS_CHANNEL: Authority(ChannelEnd.PARENT, LivenessChannelReady, True, _RUNNING),
     ImsgType.FIB_UPDATE: Authority(ChannelEnd.ENGINE, FibUpdate, False, _RUNNING),
     ImsgType.FIB_IN_SYNC: Authority(ChannelEnd.ENGINE, FibInSync, False, _RUNNING),
     ImsgType.NEXTHOPS_TO_VERIFY: Authority(ChannelEnd.ENGINE, NextHopsToVerify, False, _RUNNING),

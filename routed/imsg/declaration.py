@@ -1,4 +1,5 @@
-"""What parent and engine compare before anything else: the version, and a digest of all messages.
+"""What the parent and another process compare before anything else: the version, and a digest of
+all messages.
 
     engine --ENGINE_HELLO(version, digest)--> parent: the same as mine?
 
@@ -15,6 +16,7 @@ from routed import __version__
 from routed.config.transfer import ConfigTransfer
 from routed.imsg.authority import MESSAGE_CLASSES
 from routed.imsg.digest import declaration_of
+from routed.imsg.liveness import LIVENESS_CLASSES
 from routed.imsg.messages import EngineHello
 
 __all__ = ["hello_of_this_process"]
@@ -26,4 +28,6 @@ def hello_of_this_process() -> EngineHello:
 
     Cost: about 10 ms the first time.
     """
-    return EngineHello(__version__, declaration_of([*MESSAGE_CLASSES, ConfigTransfer]))
+    return EngineHello(
+        __version__, declaration_of([*MESSAGE_CLASSES, *LIVENESS_CLASSES, ConfigTransfer])
+    )

@@ -19,7 +19,7 @@ halving.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from ipc.codec import CodecError, encode
@@ -40,27 +40,32 @@ class Divisible(Protocol):
         ...
 
 
-def frames_of(message: object, request_id: int = 0) -> list[Frame]:
+def frames_of(
+    message: object, request_id: int = 0, types: Mapping[type, int] = MESSAGE_CLASSES
+) -> list[Frame]:
     """Encode a message as frames, in order.
 
     Args:
-        message: of a class in the authority table.
+        message: of a class in the table of types.
         request_id: id of the request that it is or answers; 0 for none.
+        types: the frame types of the channel; default: parent and engine.
 
     Raises:
         CodecError: the message is of no such class, does not match its declaration, or is too long
             and cannot be divided.
     """
-    number = MESSAGE_CLASSES.get(type(message))
+    number = types.get(type(message))
     if number is None:
         raise CodecError(f"{type(message).__name__} is no message")
     return [Frame(number, request_id, body) for body in _bodies(message)]
 
 
-def frames_or_problem(message: object, request_id: int = 0) -> tuple[list[Frame], str]:
+def frames_or_problem(
+    message: object, request_id: int = 0, types: Mapping[type, int] = MESSAGE_CLASSES
+) -> tuple[list[Frame], str]:
     """Do the same as `frames_of`, but return no frames and the problem instead of raising."""
     try:
-        return frames_of(message, request_id), ""
+        return frames_of(message, request_id, types), ""
     except CodecError as error:
         return [], str(error)
 

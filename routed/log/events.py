@@ -137,6 +137,15 @@ EVENTS: dict[str, EventSpec] = {
     "adjacency-change": _engines(_D, ("neighbor", "link", "old", "new", "reason")),
     "nup-trace": _engines(_D, ("code", "link", "source", "detail")),
     "nup-dropped": _engines(_I, ("code", "link", "source", "detail"), _LIMITED),
+    # BFD
+    "bfd-up": _engines(_I, ("session", "peer"), 600),
+    "bfd-down": _engines(_W, ("session", "peer", "diagnostic", "remote_state"), 600),
+    "bfd-socket-failed": EventSpec(_W, ("session", "problem"), 60),
+    "liveness-started": EventSpec(_I, ("pid", "restarts"), 60),
+    "liveness-stopped": EventSpec(_I, ("pid",), 60),
+    "liveness-died": EventSpec(_E, ("pid", "status"), 60),
+    "liveness-misbehaved": EventSpec(_E, ("problem",), 60),
+    "liveness-output": EventSpec(_W, ("line",), 60),
     # management
     "client-refused": _engines(_W, ("uid", "pid", "reason"), _LIMITED),
     "client-changed": _engines(_I, ("uid", "pid", "request", "outcome"), 600),

@@ -38,6 +38,7 @@ __all__ = [
     "RouteColumn",
     "RouteSource",
     "RouteType",
+    "bfd_tracker",
 ]
 
 METRIC_INFINITY = 0xFFFF_FFFF
@@ -140,6 +141,8 @@ class Gateway(NamedTuple):
     ifname: str | None = None
     weight: int = 1
     is_onlink: bool = False
+    tracker: str = ""
+    """What must be up for it to be used (`bfd_tracker`); empty for nothing."""
 
     def __str__(self) -> str:
         words = []
@@ -151,7 +154,14 @@ class Gateway(NamedTuple):
             words.append(f"weight {self.weight}")
         if self.is_onlink:
             words.append("onlink")
+        if self.tracker:
+            words.append(self.tracker)
         return " ".join(words)
+
+
+def bfd_tracker(session: str | None) -> str:
+    """Return the tracker of a BFD session; empty for none."""
+    return "" if session is None else f"bfd {session}"
 
 
 class PathAttributes(NamedTuple):

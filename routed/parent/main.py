@@ -16,6 +16,7 @@
     routed/parent/engine_process/supervisor.py  keeps one engine running
     routed/parent/engine_process/session.py     one engine, from its start to its end
     routed/parent/engine_process/journals.py    injected routes, kept from one engine to the next
+    routed/parent/liveness.py                   the liveness process, while BFD is configured
     routed/parent/engine_requests.py            the handler of each message of the engine
     routed/parent/engine_answers.py             sends each answer to the engine of its request
     routed/parent/reload.py                     reload, confirm, rollback
@@ -71,6 +72,7 @@ from routed.parent.engine_requests import EngineRequests
 from routed.parent.former_tables import sweep_former_tables
 from routed.parent.kernel import KernelSockets, KernelSyncs
 from routed.parent.kernel_settings import KernelSettings
+from routed.parent.liveness import Liveness
 from routed.parent.nup_sockets import NupSockets
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import Transactions
@@ -212,13 +214,11 @@ class Parent:
         self._loading = trio.CancelScope()  # of reading the kernel's tables
         self._manager = ServiceManager(os.environ)
         self._journals = Journals(log)
-        self._supervisor = Supervisor(log)
+        self._supervisor = supervisor = Supervisor(log)
         links = LinkTable(config.fib.table_id, config.fib.protocol)
         self._nup_sockets = NupSockets(config.interfaces, links, self._supervisor, log)
         settings = KernelSettings.of(config.fib, config.rules, config.learn)
-        self._kernel = KernelSyncs(
-            settings, sockets, links, self._nup_sockets, self._supervisor, log
-        )
+        self._kernel = KernelSyncs(settings, sockets, links, self._nup_sockets, supervisor, log)
         self._kernel.admission.follow(config.martians)
         self._dataplane = Dataplane(
             opened.dataplane, config.dataplane, links, self._supervisor, log
@@ -232,6 +232,7 @@ class Parent:
             self._kernel,
             self._nup_sockets,
         )
+        self._liveness = Liveness.following(self._switch, links, self._supervisor, log)
         history = ConfigHistory(
             config.pid_file, lambda problem: log.emit("state-file-problem", problem=problem)
         )
@@ -249,6 +250,7 @@ class Parent:
         self._manager.close()
         self._journals.close()
         self._nup_sockets.close()
+        self._liveness.close()
 
     # --- order
 
@@ -286,8 +288,9 @@ class Parent:
                 self._reporter.ping_watchdog,
             ):
                 nursery.start_soon(task)
+            nursery.start_soon(self._liveness.run, config.user, config.sandbox)
             if is_init():
-                nursery.start_soon(reap_orphans, self._supervisor.is_own)
+                nursery.start_soon(reap_orphans, self._is_own)
             requests = EngineRequests(
                 self._kernel, self._transactions, self._opened.log, self._answers, nursery,
                 self._dataplane,
@@ -301,6 +304,10 @@ class Parent:
             )
             await self._supervisor.run(config.user, config.sandbox, life)
             nursery.cancel_scope.cancel()
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether a process has a waiter of its own."""
+        return self._supervisor.is_own(pid) or self._liveness.is_own(pid)
 
     async def _report_start(self) -> None:
         """Report that the daemon is ready.
@@ -358,6 +365,7 @@ class Parent:
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
         self._manager.stopping(reason)
         self._loading.cancel()
+        await self._liveness.stop()
         await self._supervisor.stop(is_restart=on_exit is OnExit.KEEP)
 
     def _log_diagnosis(self) -> None:
@@ -394,6 +402,7 @@ class Parent:
         await self._switch.configure(session)
         for link in self._kernel.links:
             session.send_link(link.ifindex)
+        self._liveness.join(session)
         for number, journal in enumerate(self._journals.copies()):
             session.send(JournalReady(number), descriptor=journal)
         session.send(LinksComplete(self._kernel.former_next_hops()))

@@ -31,14 +31,28 @@ limit), RFC 2474 and RFC 4594 (class selector 6 for network control).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import select
 import socket
 import struct
 
 from routed.model.nup_addresses import GROUP_IPV4, GROUP_IPV6, NUP_PORT
 from routed.model.prefix import Address, Family
+from routed.parent.socket_filters import (
+    HOP_LIMIT_AT,
+    JUMP_IF_ABOVE,
+    JUMP_IF_AT_LEAST,
+    JUMP_IF_EQUAL,
+    LOAD_BYTE,
+    LOAD_HALF,
+    LOAD_LENGTH,
+    NETWORK_HEADER,
+    RETURN,
+    UDP_HEADER_BYTES,
+    Instruction,
+    attach_filter,
+    has_peer,
+    is_shut_for_reading,
+)
 
 __all__ = ["is_reusable", "open_neighbor_socket"]
 
@@ -56,16 +70,7 @@ _IP_RECVTTL = 12
 _IP_MULTICAST_ALL = 49
 _IPV6_MULTICAST_ALL = 29
 _SO_RCVBUFFORCE = 33
-_SO_LOCK_FILTER = 44
-_SO_ATTACH_FILTER = 26
 
-# linux/filter.h
-_LOAD_BYTE, _LOAD_HALF, _LOAD_LENGTH = 0x30, 0x28, 0x80
-_JUMP_IF_EQUAL, _JUMP_IF_ABOVE, _JUMP_IF_AT_LEAST, _RETURN = 0x15, 0x25, 0x35, 0x06
-_NETWORK_HEADER = 0xFFF0_0000
-"""SKF_NET_OFF: an offset from here on is relative to the IP header, others to the UDP header."""
-_UDP_HEADER_BYTES = 8
-_HOP_LIMIT_AT = {Family.IPV6: 7, Family.IPV4: 8}
 
 NUP_VERSION = 1
 NUP_BYTES_MIN, NUP_BYTES_MAX = 16, 1232
@@ -96,7 +101,7 @@ def open_neighbor_socket(ifindex: int, ifname: str, family: Family) -> socket.so
     )
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode() + b"\0")
-        _attach_filter(sock, family)
+        attach_filter(sock, filter_program(family))
         _set_options(sock, ifindex, family)
         sock.bind(("::" if family is Family.IPV6 else "", NUP_PORT))
         _join(sock, ifindex, family)
@@ -124,7 +129,7 @@ def is_reusable(
         another link, or an option cannot be set), the caller must replace it.
     """
     try:
-        if _has_peer(sock) or _is_shut_for_reading(sock) or not _can_send(sock, ifindex, own):
+        if has_peer(sock) or is_shut_for_reading(sock) or not _can_send(sock, ifindex, own):
             return False
         device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
         if device.rstrip(b"\0") != ifname.encode():
@@ -140,20 +145,6 @@ def is_reusable(
     return True
 
 
-def _has_peer(sock: socket.socket) -> bool:
-    try:
-        sock.getpeername()
-    except OSError as error:
-        return error.errno != errno.ENOTCONN
-    return True
-
-
-def _is_shut_for_reading(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))
-
-
 def _can_send(sock: socket.socket, ifindex: int, own: Address | None) -> bool:
     """Whether a socket is not shut down for writing, which only sending a datagram shows."""
     if own is None:
@@ -166,31 +157,22 @@ def _can_send(sock: socket.socket, ifindex: int, own: Address | None) -> bool:
     return True
 
 
-def filter_program(family: Family) -> list[tuple[int, int, int, int]]:
+def filter_program(family: Family) -> list[Instruction]:
     """Return the socket filter, as (code, skip if true, skip if false, operand) of each step."""
-    shortest, longest = _UDP_HEADER_BYTES + NUP_BYTES_MIN, _UDP_HEADER_BYTES + NUP_BYTES_MAX
+    shortest, longest = UDP_HEADER_BYTES + NUP_BYTES_MIN, UDP_HEADER_BYTES + NUP_BYTES_MAX
     return [
-        (_LOAD_BYTE, 0, 0, _NETWORK_HEADER + _HOP_LIMIT_AT[family]),
-        (_JUMP_IF_EQUAL, 0, 8, HOP_LIMIT),
-        (_LOAD_HALF, 0, 0, 0),
-        (_JUMP_IF_EQUAL, 0, 6, NUP_PORT),
-        (_LOAD_LENGTH, 0, 0, 0),
-        (_JUMP_IF_AT_LEAST, 0, 4, shortest),
-        (_JUMP_IF_ABOVE, 3, 0, longest),
-        (_LOAD_BYTE, 0, 0, _UDP_HEADER_BYTES),
-        (_JUMP_IF_EQUAL, 0, 1, NUP_VERSION),
-        (_RETURN, 0, 0, 0xFFFF_FFFF),  # accept the whole datagram
-        (_RETURN, 0, 0, 0),  # drop it
+        (LOAD_BYTE, 0, 0, NETWORK_HEADER + HOP_LIMIT_AT[family]),
+        (JUMP_IF_EQUAL, 0, 8, HOP_LIMIT),
+        (LOAD_HALF, 0, 0, 0),
+        (JUMP_IF_EQUAL, 0, 6, NUP_PORT),
+        (LOAD_LENGTH, 0, 0, 0),
+        (JUMP_IF_AT_LEAST, 0, 4, shortest),
+        (JUMP_IF_ABOVE, 3, 0, longest),
+        (LOAD_BYTE, 0, 0, UDP_HEADER_BYTES),
+        (JUMP_IF_EQUAL, 0, 1, NUP_VERSION),
+        (RETURN, 0, 0, 0xFFFF_FFFF),  # accept the whole datagram
+        (RETURN, 0, 0, 0),  # drop it
     ]
-
-
-def _attach_filter(sock: socket.socket, family: Family) -> None:
-    program = filter_program(family)
-    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    code = ctypes.create_string_buffer(packed, len(packed))
-    header = struct.pack("@HP", len(program), ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
 
 
 def _set_options(sock: socket.socket, ifindex: int, family: Family) -> None:

@@ -8,9 +8,9 @@
                         (recursion)
 
 An address of this router itself cannot be a gateway (`own_addresses.py`), nor can one behind a
-loopback link. An IPv4 link-local gateway (cloud tunnels have 169.254.x.x) without `dev` is looked
-up in the subnets of the links, because the RIB has no routes to such addresses; an IPv6 link-local
-gateway needs `dev`.
+loopback link. A gateway with a tracker (a BFD session) is used only while that is up. An IPv4
+link-local gateway (cloud tunnels have 169.254.x.x) without `dev` is looked up in the subnets of the
+links, because the RIB has no routes to such addresses; an IPv6 link-local gateway needs `dev`.
 
 A default route does not resolve a gateway: nearly every address would then count as reachable,
 through the router that the default route points at.
@@ -53,6 +53,7 @@ from routed.rib.own_addresses import OwnAddresses
 
 __all__ = [
     "NOTHING_ASKED",
+    "NO_TRACKERS",
     "PROBLEMS_SHOWN",
     "Asked",
     "Cover",
@@ -90,14 +91,18 @@ class Asked(NamedTuple):
     """Links that were named."""
     gateways: frozenset[Address] = frozenset()
     """Gateways that were checked against this router's own addresses."""
+    trackers: frozenset[str] = frozenset()
+    """Trackers whose state was asked for."""
 
     @property
     def is_empty(self) -> bool:
         """Whether no fact was used."""
-        return not (self.addresses or self.ifnames or self.gateways)
+        return not (self.addresses or self.ifnames or self.gateways or self.trackers)
 
 
 NOTHING_ASKED = Asked()
+
+NO_TRACKERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -130,12 +135,14 @@ class _Work:
     links: Mapping[str, Interface]
     own: OwnAddresses
     match: Callable[[Address], Cover | None]
+    tracker_problems: Mapping[str, str]
     hops: list[NextHop] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     via_prefixes: set[Prefix] = field(default_factory=set)
     addresses: set[Address] = field(default_factory=set)
     ifnames: set[str] = field(default_factory=set)
     gateways: set[Address] = field(default_factory=set)
+    trackers: set[str] = field(default_factory=set)
 
 
 def resolve(
@@ -144,6 +151,7 @@ def resolve(
     links: Mapping[str, Interface],
     own: OwnAddresses,
     match: Callable[[Address], Cover | None],
+    tracker_problems: Mapping[str, str] = NO_TRACKERS,
 ) -> Resolution:
     """Resolve a set of gateways.
 
@@ -153,10 +161,11 @@ def resolve(
         links: by name.
         own: the addresses of this router.
         match: the longest match among the selected routes.
+        tracker_problems: why the next hops of each tracker are not used; empty if they are.
 
     Cost: one longest match per gateway.
     """
-    work = _Work(prefix, links, own, match)
+    work = _Work(prefix, links, own, match, tracker_problems)
     for gateway in gateways:
         try:
             work.hops += _resolve_gateway(gateway, work)
@@ -168,7 +177,12 @@ def resolve(
         left_out=max(len(next_hops) - NEXT_HOPS_MAX, 0),
         problem=_listed(work.problems),
         via_prefixes=frozenset(work.via_prefixes),
-        asked=Asked(frozenset(work.addresses), frozenset(work.ifnames), frozenset(work.gateways)),
+        asked=Asked(
+            frozenset(work.addresses),
+            frozenset(work.ifnames),
+            frozenset(work.gateways),
+            frozenset(work.trackers),
+        ),
     )
 
 
@@ -178,6 +192,8 @@ def _listed(problems: list[str]) -> str:
 
 
 def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:
+    if gateway.tracker:
+        _require_tracker(gateway, work)
     link = None
     if gateway.ifname is not None:
         work.ifnames.add(gateway.ifname)
@@ -193,6 +209,14 @@ def _resolve_gateway(gateway: Gateway, work: _Work) -> list[NextHop]:
             f"{gateway.via} is on no subnet of {link.ifname} (`onlink: true` if it is there)"
         )
     return [NextHop(gateway.via, link.ifindex, gateway.weight, gateway.is_onlink)]
+
+
+def _require_tracker(gateway: Gateway, work: _Work) -> None:
+    work.trackers.add(gateway.tracker)
+    problem = work.tracker_problems.get(gateway.tracker, "its state is not known yet")
+    if problem:
+        where = gateway.via or gateway.ifname
+        raise Unresolved(f"{where} is not used: {gateway.tracker}: {problem}")
 
 
 def _refuse_own(via: Address, link: Interface | None, work: _Work) -> None:
@@ -315,6 +339,7 @@ class Dependencies(Generic[Dependent]):
         self._by_address: dict[Address, set[Dependent]] = {}
         self._by_ifname: dict[str, set[Dependent]] = {}
         self._by_gateway: dict[Address, set[Dependent]] = {}
+        self._by_tracker: dict[str, set[Dependent]] = {}
         self._sorted: dict[Family, list[int]] = {family: [1 << 128] for family in Family}
         """The addresses as numbers, and a sentinel greater than any."""
 
@@ -323,7 +348,8 @@ class Dependencies(Generic[Dependent]):
         old = self._asked.get(dependent, NOTHING_ASKED)
         if old == asked:
             return
-        (addresses, ifnames, gateways), (old_addresses, old_ifnames, old_gateways) = asked, old
+        addresses, ifnames, gateways, trackers = asked
+        old_addresses, old_ifnames, old_gateways, old_trackers = old
         for address in old_addresses - addresses:
             self._forget_address(address, dependent)
         for ifname in old_ifnames - ifnames:
@@ -341,6 +367,10 @@ class Dependencies(Generic[Dependent]):
                 del self._by_gateway[gateway]
         for gateway in gateways - old_gateways:
             self._by_gateway.setdefault(gateway, set()).add(dependent)
+        for tracker in old_trackers - trackers:
+            self._by_tracker[tracker].discard(dependent)
+        for tracker in trackers - old_trackers:
+            self._by_tracker.setdefault(tracker, set()).add(dependent)
         if asked.is_empty:
             del self._asked[dependent]
         else:
@@ -386,6 +416,10 @@ class Dependencies(Generic[Dependent]):
     def on_link(self, ifname: str) -> frozenset[Dependent]:
         """Return the dependents that named a link."""
         return frozenset(self._by_ifname.get(ifname, ()))
+
+    def on_tracker(self, tracker: str) -> frozenset[Dependent]:
+        """Return the dependents that asked for the state of a tracker."""
+        return frozenset(self._by_tracker.get(tracker, ()))
 
     def on_own_address(self, address: Address) -> frozenset[Dependent]:
         """Return the dependents with this gateway, which has become or ceased to be our own

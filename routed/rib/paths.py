@@ -19,7 +19,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from routed.model.route import (
     PathAttributes,
 )
 from routed.rib.decision import is_eligible
-from routed.rib.nexthop import NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
+from routed.rib.nexthop import NO_TRACKERS, NOTHING_ASKED, Cover, Dependencies, Resolution, resolve
 from routed.rib.own_addresses import OwnAddresses
 
 __all__ = ["BestPath", "PathPool", "RoutePath", "StaleResolved"]
@@ -153,6 +153,7 @@ class PathPool:
         self._links: dict[str, Interface] = {}
         self._own = OwnAddresses()
         self._dependencies: Dependencies[_GatewaySet] = Dependencies()
+        self._tracker_problems: Mapping[str, str] = NO_TRACKERS
 
     # --- paths
 
@@ -208,6 +209,17 @@ class PathPool:
         if _link_local_subnets(before) != _link_local_subnets(after):
             self._stale.update(dict.fromkeys(self._dependencies.with_link_local_gateway()))
 
+    def set_trackers(self, problems: Mapping[str, str]) -> None:
+        """Mark stale what depends on a tracker whose state has changed.
+
+        Args:
+            problems: by tracker, why its next hops are not used; empty if they are.
+        """
+        before, self._tracker_problems = self._tracker_problems, problems
+        for tracker in before.keys() | problems.keys():
+            if before.get(tracker) != problems.get(tracker):
+                self._stale.update(dict.fromkeys(self._dependencies.on_tracker(tracker)))
+
     def apply_route_change(self, prefix: Prefix) -> None:
         """Mark stale what depends on a prefix whose best path has changed."""
         self._stale.update(dict.fromkeys(self._dependencies.on_route(prefix)))
@@ -231,7 +243,7 @@ class PathPool:
         """
         found = StaleResolved(set(), [], [])
         for gateway_set in self._stale:
-            new = resolve(None, gateway_set.gateways, self._links, self._own, self._cover)
+            new = self._resolve(None, gateway_set)
             self._dependencies.record(gateway_set, new.asked)
             found.resolved.append((gateway_set, new))
             found.own.extend(gateway_set.own)
@@ -257,11 +269,21 @@ class PathPool:
         if may_recurse and not _has_part(prefix, gateway_set.resolution):
             gateway_set.own.pop(prefix, None)
             return
-        own = resolve(prefix, gateway_set.gateways, self._links, self._own, self._cover)
+        own = self._resolve(prefix, gateway_set)
         if not may_recurse and own.via_prefixes:
             own.next_hops, own.left_out, own.via_prefixes = (), 0, frozenset()
             own.problem = "its next hops rest on one another in a circle"
         gateway_set.own[prefix] = own
+
+    def _resolve(self, prefix: Prefix | None, gateway_set: _GatewaySet) -> Resolution:
+        return resolve(
+            prefix,
+            gateway_set.gateways,
+            self._links,
+            self._own,
+            self._cover,
+            self._tracker_problems,
+        )
 
     def _cover(self, address: Address) -> Cover | None:
         covers = self._dependencies.covers

@@ -152,6 +152,8 @@ class Rib:
         self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
         """How many prefixes of each length have a candidate."""
         self._paths = PathPool(self._find_cover)
+        self.set_trackers = self._paths.set_trackers
+        """Applies the states of trackers (`PathPool.set_trackers`)."""
         self._dirty: dict[Family, Dirty] = {family: {} for family in Family}
         self._subnets: dict[Family, set[int]] = {family: set() for family in Family}
         """Dirty prefixes that are subnets of links."""
@@ -215,8 +217,7 @@ class Rib:
         self._paths.forget_unused(path)
 
     def _install_present(self, family: Family, keys: Sequence[int], path: RoutePath) -> None:
-        """Do the same for prefixes that have candidates: mostly the same candidate with other
-        attributes."""
+        """Do the same for prefixes that have candidates, mostly with other attributes."""
         rows, tick = self._rows[family], self._tick()
         attributes = path.attributes
         for key in keys:
@@ -287,8 +288,7 @@ class Rib:
 
     def link_removed(self, ifindex: int) -> None:
         """Apply the removal of a link."""
-        before = self._links.pop(ifindex, None)
-        if before is not None:
+        if (before := self._links.pop(ifindex, None)) is not None:
             self._paths.apply_link_change(before, None)
             self._update_connected(before, None)
 

@@ -25,9 +25,10 @@ import contextlib
 import os
 import resource
 import signal
+from collections.abc import Sequence
 
 from ipc.lazy_dataclass import dataclass
-from routed.sandbox import capabilities, landlock, seccomp
+from routed.sandbox import capabilities, landlock, seccomp, syscalls
 from routed.sandbox.capabilities import Capability
 from routed.sandbox.kernel import prctl
 from routed.sandbox.seccomp import Installed
@@ -152,7 +153,12 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
 
 
 def confine_engine(
-    uid: int, gid: int, *, has_sandbox: bool = True, reports_refusals: bool = False
+    uid: int,
+    gid: int,
+    *,
+    has_sandbox: bool = True,
+    reports_refusals: bool = False,
+    allowed: Sequence[str] = syscalls.ALLOWED,
 ) -> Confinement:
     """Change to uid and gid permanently, drop all capabilities, and enter the sandbox.
 
@@ -164,6 +170,7 @@ def confine_engine(
         gid: the new group, and the only one.
         has_sandbox: whether to use seccomp and landlock, as far as the kernel has them.
         reports_refusals: whether refused calls wait for the holder of `Confinement.listener`.
+        allowed: the system calls of the process; default: the engine's.
 
     Returns:
         The confinement now in force.
@@ -186,7 +193,9 @@ def confine_engine(
         _check_no_way_back(is_other_uid=started_as_root and uid != 0)
         if has_sandbox:
             landlock_abi = landlock.forbid_everything()
-            installed = seccomp.install(os.getpid(), reports_refusals=reports_refusals)
+            installed = seccomp.install(
+                os.getpid(), reports_refusals=reports_refusals, allowed=allowed
+            )
     except OSError as error:
         raise ConfinementError(f"cannot confine uid {uid}, gid {gid}: {error}") from error
     return Confinement(uid, installed.has_filter, landlock_abi, installed.listener)

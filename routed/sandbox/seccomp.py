@@ -67,13 +67,16 @@ class Installed(NamedTuple):
     """The seccomp listener, which reports refused calls; its holder must answer them."""
 
 
-def build(machine: Machine, own_pid: int, refuse: int = REFUSE) -> list[Instruction]:
-    """Build the engine's filter.
+def build(
+    machine: Machine, own_pid: int, refuse: int = REFUSE, allowed: Sequence[str] = ALLOWED
+) -> list[Instruction]:
+    """Build the filter of an unprivileged process.
 
     Args:
         machine: the machine whose numbers are used.
         own_pid: the only process that signals may be sent to (by abort and raise).
         refuse: action for calls that are refused but not fatal: REFUSE or NOTIFY.
+        allowed: the calls that are allowed whatever their arguments; default: the engine's.
     """
     numbers = NUMBERS[machine]
     program = [
@@ -87,7 +90,7 @@ def build(machine: Machine, own_pid: int, refuse: int = REFUSE) -> list[Instruct
             Instruction(JUMP_IF_ABOVE, 0, 1, _X32_BIT - 1),
             Instruction(RETURN, 0, 0, KILL_PROCESS),
         ]
-    for name in ALLOWED:
+    for name in allowed:
         if name in numbers:
             program += _answer(numbers[name], ALLOW)
     own_process = Condition(0, 0xFFFF_FFFF, (own_pid,))
@@ -145,12 +148,15 @@ def _test(argument: int, mask: int, value: int, then: list[Instruction]) -> list
     return [*instructions, *then]
 
 
-def install(own_pid: int, *, reports_refusals: bool = False) -> Installed:
+def install(
+    own_pid: int, *, reports_refusals: bool = False, allowed: Sequence[str] = ALLOWED
+) -> Installed:
     """Install the filter on every thread of this process; no_new_privs must be set.
 
     Args:
         own_pid: pid of this process in its own PID namespace.
         reports_refusals: whether a listener gets refused calls, if the kernel can (Linux 5.7).
+        allowed: the calls that are allowed whatever their arguments; default: the engine's.
 
     Returns:
         The result; without a filter if the kernel has no seccomp or this machine has no table.
@@ -164,13 +170,13 @@ def install(own_pid: int, *, reports_refusals: bool = False) -> Installed:
     if reports_refusals:
         flags = _FLAG_TSYNC | _FLAG_TSYNC_ESRCH | _FLAG_NEW_LISTENER
         try:
-            return Installed(True, _load(machine, build(machine, own_pid, NOTIFY), flags))
+            return Installed(True, _load(machine, build(machine, own_pid, NOTIFY, allowed), flags))
         except OSError as error:
             # EBUSY: a container's own filter has a listener already, and there can be one only.
             if not is_unknown(error) and error.errno != errno.EBUSY:
                 raise
     try:
-        _load(machine, build(machine, own_pid), _FLAG_TSYNC)
+        _load(machine, build(machine, own_pid, allowed=allowed), _FLAG_TSYNC)
     except OSError as error:
         if is_unknown(error):
             return Installed(False)

@@ -32,6 +32,7 @@ __all__ = [
     "COMMON_REFUSALS",
     "CONDITIONS",
     "FATAL",
+    "LIVENESS_ALLOWED",
     "NEWEST_KNOWN",
     "NUMBERS",
     "Condition",
@@ -77,6 +78,11 @@ ALLOWED: tuple[str, ...] = (
     "getrandom", "getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid",
     "getrusage", "sysinfo", "uname", "getcpu", "sched_getaffinity",
 )  # fmt: skip
+
+LIVENESS_ALLOWED: tuple[str, ...] = tuple(
+    name for name in ALLOWED if name not in ("accept", "accept4", "ftruncate", "pread64")
+)
+"""The same for the liveness process, which has no clients and no files in memory."""
 
 _WHOLE = 0xFFFF_FFFF_FFFF_FFFF
 _INT = 0xFFFF_FFFF

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
 from routed.control.daemon import CommandOutcome, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
@@ -48,6 +49,7 @@ from routed.model.prefix import Address, Prefix
 from routed.parent.listeners import close_listener, open_management_listener
 from tests.fakes.fake_dataplane import FakeDataplane
 from tests.fakes.fake_views import (
+    BFD_SESSIONS,
     CHUNK,
     CONFIG,
     COUNTERS,
@@ -178,6 +180,9 @@ class FakeDaemon:
 
     def rules(self) -> Sequence[RuleView]:
         return RULES
+
+    def bfd_sessions(self) -> Sequence[BfdSessionView]:
+        return BFD_SESSIONS
 
     def configuration(
         self, section: str | None, *, is_all: bool

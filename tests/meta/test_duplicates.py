@@ -15,7 +15,7 @@ from tests.meta.test_layering import MODULES
 NODES_MIN = 45
 
 ALLOWED: dict[frozenset[str], str] = {
-    frozenset({"routed.parent.nup_socket_options", "routed.sandbox.seccomp"}): (
+    frozenset({"routed.parent.socket_filters", "routed.sandbox.seccomp"}): (
         "a program of classic BPF for the kernel; the sandbox imports nothing of ours"
     ),
 }

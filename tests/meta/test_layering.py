@@ -41,6 +41,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "pyroute2", "routed.clock", "routed.log", "routed.model", "routed.netlink", "trio",
     },
     "routed.nup": {"routed.model", "trio"},
+    "routed.bfd": {"routed.model"},
     "routed.control": {"ipc", "routed.imsg.messages", "routed.model", "trio"},
     "routed.metrics": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
     "routed.sandbox": set(),
@@ -51,6 +52,10 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "routed.sandbox", "routed.snapshot", "trio",
     },
     "routed.kernel_import": {"routed.config", "routed.fib", "routed.model", "routed.netlink"},
+    "routed.liveness": {
+        "ipc", "routed", "routed.bfd", "routed.clock", "routed.imsg", "routed.model",
+        "routed.sandbox", "trio",
+    },
     "routed.parent": {
         "ipc", "routed", "routed.clock", "routed.config", "routed.dataplane", "routed.fib",
         "routed.imsg", "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
@@ -59,6 +64,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.cli": {
         "ipc.extension", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
         "routed.fib.routes.extension", "routed.kernel_import", "routed.netlink", "routed.parent",
+        "routed.fib.routes.extension", "routed.liveness.main", "routed.parent",
         "routed.snapshot.parts",
     },
     "routed.replay": {"routed.config.scalars", "routed.nup"},
@@ -105,8 +111,8 @@ NO_CORE_IMPORTS = {"trio", "socket", "os", "time", "secrets", "select", "subproc
 is passed in; ruff bans its module functions."""
 
 CORE_PACKAGES = (
-    "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.control",
-    "routed.dataplane",
+    "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.bfd",
+    "routed.control", "routed.dataplane",
 )  # fmt: skip
 
 

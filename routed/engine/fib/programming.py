@@ -232,9 +232,14 @@ class FibProgramming:
         anything is decided. Returns whether there is something to send."""
         lost = [(hop.via, hop.ifindex) for hop in change.lost_next_hops if hop.via is not None]
         if change.lost_next_hops:
-            self._to_verify.update(dict.fromkeys(lost))
-            self.must_verify()
+            self.verify(lost)
         return bool(change.lost_next_hops)
+
+    def verify(self, lost: Iterable[tuple[Address, int]]) -> None:
+        """Have next hops, each a gateway and a link, removed from the kernel's groups, until the
+        next decision has been sent."""
+        self._to_verify.update(dict.fromkeys(lost))
+        self.must_verify()
 
     def pop_next_hops_to_verify(self) -> NextHopsToVerify | None:
         """Take the next hops that are likely dead, to be sent before everything else."""

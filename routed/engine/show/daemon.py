@@ -18,6 +18,7 @@ from ipc.lazy_dataclass import dataclass
 from routed import __version__
 from routed.config.interface_match import interface_for
 from routed.config.written import written
+from routed.control.bfd_views import BfdSessionView
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -39,6 +40,7 @@ from routed.control.views import (
 from routed.engine.dataplane import Dataplane
 from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
+from routed.engine.show.bfd import bfd_counters, bfd_view
 from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
 from routed.engine.show.explain import explain
 from routed.engine.show.health import assess
@@ -228,6 +230,8 @@ class Reporter:
             views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
         for reason, count in self._router.datagrams_refused.items():
             views.append(CounterView(f"nup_dropped_{reason}", count, SOCKET_COUNTERS[reason]))
+        if self._router.bfd.states.sessions:
+            views += bfd_counters(self._router.bfd.states.dropped)
         fib = self._desired.counters
         for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
@@ -281,6 +285,14 @@ class Reporter:
     def rules(self) -> Sequence[RuleView]:
         """List every policy rule of the configuration."""
         return [RuleView.of(report.rule, report.problem) for report in self.reports.rules]
+
+    def bfd_sessions(self) -> Sequence[BfdSessionView]:
+        """List every BFD session of the configuration."""
+        bfd, key_sets, now = self._router.bfd, self._router.config.keys, time.monotonic()
+        return [
+            bfd_view(known, bfd.users.get(name, 0), key_sets, now)
+            for name, known in bfd.states.sessions.items()
+        ]
 
     def protocols(self) -> Sequence[ProtocolView]:
         """List every source of routes, by distance."""

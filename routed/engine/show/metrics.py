@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from routed.control.daemon import Daemon
 from routed.control.views import HealthState, StatusView
 from routed.engine.router import Router
+from routed.engine.show.bfd import bfd_metrics
 from routed.engine.show.counters import FIB_COUNTERS
 from routed.engine.show.parent_reports import ParentReports
 from routed.metrics.exposition import Form, Kind, MetricFamily, render
@@ -61,6 +62,9 @@ class Exporter:
         yield from _verdict(status)
         yield from self._routes()
         yield from self._nup()
+        if self._router.bfd.states.sessions:
+            states = self._router.bfd.states
+            yield from bfd_metrics(list(states.sessions.values()), states.dropped)
         yield from self._memory()
 
     def _daemon(self, status: StatusView) -> Iterator[MetricFamily]:

@@ -16,7 +16,7 @@ together (`record`, `pop_changes`); a change of the link itself is reported at o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ipc.lazy_dataclass import dataclass
@@ -101,6 +101,12 @@ class LinkTable:
         """Links whose addresses or routes have changed since they were last reported."""
         self._lost: set[int] = set()
         """Those of `_changed` that lost an address, even if it was added again."""
+        self._on_change: Callable[[], None] = _ignore
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Call a function after each change of a link, in place of an earlier one; it must not
+        block."""
+        self._on_change = on_change
 
     @property
     def interfaces(self) -> Mapping[int, Interface]:
@@ -202,6 +208,7 @@ class LinkTable:
             return None
         if before == after and not has_lost_address:
             return None
+        self._on_change()
         return LinkChange(ifindex, before, after, has_lost_address)
 
     def _compose(self, ifindex: int) -> Interface | None:
@@ -249,3 +256,7 @@ class LinkTable:
         if not self.device_routes.is_preferred(link.ifindex, entry.subnet):
             return replace(entry, is_preferred=False)
         return entry
+
+
+def _ignore() -> None:
+    """Stand for the subscriber where there is none."""

@@ -32,6 +32,7 @@ from routed.parent.signals import HANDLED
 
 __all__ = [
     "ENGINE_COMMAND",
+    "LIVENESS_COMMAND",
     "EngineProcess",
     "is_uid_mapped",
     "start_engine",
@@ -40,6 +41,9 @@ __all__ = [
 
 ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "routed", "--role", "engine")
 """The command of the engine: the daemon's own interpreter and package."""
+
+LIVENESS_COMMAND: tuple[str, ...] = (*ENGINE_COMMAND[:-1], "liveness")
+"""The same for the liveness process."""
 
 _ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE")
 """The variables that the engine inherits from the parent, in addition to a PYTHONPATH."""
@@ -82,14 +86,21 @@ class EngineProcess:
     """The read end of its standard output and error."""
 
 
-def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) -> EngineProcess:
-    """Start an engine that will run as uid and gid.
+def start_engine(
+    uid: int,
+    gid: int,
+    sandbox: str,
+    channel_buffer_bytes: int,
+    command: tuple[str, ...] | None = None,
+) -> EngineProcess:
+    """Start an engine, or another unprivileged process, that will run as uid and gid.
 
     Args:
         uid: the user that it changes to once it has imported its code.
         gid: its only group.
         sandbox: `auto`, `required` or `off` (`sandbox:` in the configuration).
         channel_buffer_bytes: size of the socket buffer of each direction.
+        command: the program; default: the engine's.
 
     Raises:
         OSError: there is no free process or descriptor.
@@ -106,7 +117,7 @@ def start_engine(uid: int, gid: int, sandbox: str, channel_buffer_bytes: int) ->
         nothing = open_nothing()
         theirs_only.callback(os.close, nothing)
         pid = _spawn(
-            [*ENGINE_COMMAND, "--ids", f"{uid}:{gid}", "--sandbox", sandbox],
+            [*(command or ENGINE_COMMAND), "--ids", f"{uid}:{gid}", "--sandbox", sandbox],
             nothing,
             theirs.fileno(),
             write_end,

@@ -79,3 +79,19 @@ def test_a_link_that_is_here_is_said_once() -> None:
 
 def test_no_difference_is_no_line() -> None:
     assert plan(FULL, FULL, []) == []
+
+
+def test_sessions_of_bfd_are_named_one_by_one() -> None:
+    head = "router_id: 10.255.0.1\nuser: nobody\n"
+    old = load_text(f"{head}bfd: {{sessions: {{a: {{peer: 10.0.0.1}}, b: {{peer: 10.0.0.2}}}}}}")
+    new = load_text(
+        f"{head}bfd: {{sessions: {{b: {{peer: 10.0.0.9}}, c: {{peer: 10.0.0.3}}}}, relearn: 5s}}"
+    )
+    assert plan(old, new, []) == [
+        "bfd         b: ends, and begins with 10.0.0.9",
+        "bfd         c: begins, with 10.0.0.3",
+        "bfd         a: ends with AdminDown",
+        "bfd         relearn 5s from now on",
+    ]
+    other = load_text(f"{head}bfd: {{sessions: {{b: {{peer: 10.0.0.9, multiplier: 9}}}}}}")
+    assert "bfd         b: other options, stays up" in plan(new, other, [])

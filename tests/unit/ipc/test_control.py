@@ -102,6 +102,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_METRICS": 26,
         "SHOW_DATAPLANE": 27,
         "SHOW_TRAFFIC": 28,
+        "SHOW_BFD_SESSIONS": 29,
         "SHOW_RULES": 18,
         "TOPOLOGY": 19,
         "EXPLAIN": 20,

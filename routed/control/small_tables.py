@@ -1,0 +1,30 @@
+"""Requests for tables that the configuration bounds; see `handlers`."""
+
+from __future__ import annotations
+
+from ipc.control import Result, ResultCode, ShowBfdSessions, ShowRules
+from ipc.route_rules import quoted
+from routed.control.answers import Answer, Final, Views
+from routed.control.bfd_views import BfdSessionView
+from routed.control.caller import Caller
+from routed.control.daemon import Daemon
+from routed.control.views import RuleView
+
+__all__ = ["show_bfd_sessions", "show_rules"]
+
+
+async def show_rules(daemon: Daemon, _request: ShowRules, _caller: Caller) -> Answer:
+    """Answer with all policy rules."""
+    return Views(RuleView, daemon.rules())
+
+
+async def show_bfd_sessions(daemon: Daemon, request: ShowBfdSessions, _caller: Caller) -> Answer:
+    """Answer with all BFD sessions, or the named one."""
+    views = daemon.bfd_sessions()
+    if request.name is None:
+        return Views(BfdSessionView, views)
+    found = [view for view in views if view.name == request.name]
+    if not found:
+        text = f"no BFD session {quoted(request.name)}"
+        return Final(Result(ResultCode.NOT_FOUND, (text,)))
+    return Views(BfdSessionView, found)

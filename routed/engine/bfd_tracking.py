@@ -1,0 +1,217 @@
+"""BFD in the engine: reports of the liveness process, and their effect on routes.
+
+    liveness --BFD_REPORTED--> BfdStates --problems--> RIB: next hops that are not used
+                                         --lost------> next hops to verify, out of all groups
+
+A session that goes down takes its next hops out of the kernel's groups before anything is decided,
+with one message, whatever the number of routes; then the RIB decides without them.
+
+After the start of an engine no route is programmed before the states are known, at most for
+FIRST_REPORT_S: an engine that has just started must not withdraw what an earlier one rightly used.
+
+Failure: a liveness process that breaks the rules of the channel is no longer listened to, as if it
+had died; the parent's channel to it is another one.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+import trio
+
+from ipc import codec
+from ipc.channel import Channel, ChannelClosed
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, IpcError
+from routed.config.bfd import BfdConfig
+from routed.config.static import StaticConfig
+from routed.engine.bfd_states import BfdStates, SessionTransition
+from routed.engine.fib.programming import FibProgramming
+from routed.imsg.liveness import BfdReported, LivenessEnd, check_liveness_message
+from routed.log.logger import Logger
+from routed.model.link import Interface
+from routed.model.prefix import Address
+from routed.model.route import Gateway, bfd_tracker
+from routed.rib.table import Rib
+
+__all__ = ["FIRST_REPORT_S", "BfdTracking"]
+
+FIRST_REPORT_S = 2.0
+"""Longest wait for the first states after the links are complete."""
+
+
+class BfdTracking:
+    """Owns the states of BFD sessions, and the channel to the liveness process."""
+
+    def __init__(
+        self,
+        rib: Rib,
+        programming: FibProgramming,
+        links: Mapping[int, Interface],
+        log: Logger,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Begin without sessions.
+
+        Args:
+            rib: decides with the states.
+            programming: removes next hops from the kernel's groups.
+            links: all links of this system, by index.
+            log: for sessions that come up and go down.
+            now: seconds, monotonic.
+            on_change: called when the RIB is to decide again, and there may be something to send.
+        """
+        self.states = BfdStates()
+        self.users: dict[str, int] = {}
+        """How many next hops of static routes name each session."""
+        self._rib = rib
+        self._programming = programming
+        self._links = links
+        self._log = log
+        self._now = now
+        self._on_change = on_change
+        self._gateways: dict[str, set[Gateway]] = {}
+        """Next hops with an address, by tracker."""
+        self._problems: dict[str, str] = {}
+        self._channel: Channel | None = None
+        self._has_channel = trio.Event()
+        self._wake = trio.Event()
+        self._is_complete = False
+        """Whether a liveness process has reported all sessions."""
+        self._may_decide = False
+        self._wait_until = math.inf
+
+    # --- inputs
+
+    def apply(self, bfd: BfdConfig, statics: Iterable[StaticConfig]) -> None:
+        """Follow a configuration: the sessions, and the static routes that name them."""
+        self.states.configure(bfd)
+        gateways: defaultdict[str, set[Gateway]] = defaultdict(set)
+        users: defaultdict[str, int] = defaultdict(int)
+        for static in statics:
+            for gateway in static.gateways:
+                if gateway.tracker:
+                    users[gateway.tracker] += 1
+                    gateways[gateway.tracker].add(gateway)
+        self._gateways = gateways
+        self.users = {name: users[bfd_tracker(name)] for name in self.states.sessions}
+        self._problems = self.states.problems()
+        self._rib.set_trackers(self._problems)
+        self._wake.set()
+
+    def connect(self, connection: socket.socket) -> None:
+        """Listen to a liveness process from now on, in place of an earlier one."""
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
+        self._has_channel.set()
+
+    def links_complete(self) -> None:
+        """Begin to wait for the first states."""
+        self._wait_until = self._now() + FIRST_REPORT_S
+        self._wake.set()
+
+    @property
+    def may_decide(self) -> bool:
+        """Whether routes may be programmed: the states are known, or were awaited for long
+        enough."""
+        return self._may_decide or not self.states.sessions
+
+    # --- service
+
+    async def run(self) -> None:
+        """Listen, and keep time, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_time)
+            while True:
+                await self._has_channel.wait()
+                self._has_channel = trio.Event()
+                channel = self._channel
+                assert channel is not None  # the event was set by `connect`
+                await self._listen(channel)
+                if channel is self._channel:
+                    self._channel = None
+                    self.states.channel_lost()
+
+    async def _listen(self, channel: Channel) -> None:
+        """Handle reports until the channel ends."""
+        try:
+            while True:
+                frame, descriptor = await channel.receive()
+                if descriptor is not None:
+                    channel.discard([descriptor])
+                message_class = check_liveness_message(
+                    frame.type, LivenessEnd.REPORTER, has_descriptor=descriptor is not None
+                )
+                self._handle(codec.decode(message_class, frame.body))
+                self._wake.set()
+        except ChannelClosed:
+            return
+        except IpcError as error:
+            self._log.emit("internal-error", where="liveness channel", error=error)
+            channel.close()
+
+    def _handle(self, message: BfdReported) -> None:
+        for transition in self.states.receive(message.reports, self._now()):
+            self._log_transition(transition)
+        self.states.dropped = message.dropped
+        self._is_complete |= message.is_complete
+        self._apply_states()
+
+    def _apply_states(self) -> None:
+        """Have the RIB decide with the present states, if they differ from before."""
+        before, self._problems = self._problems, self.states.problems()
+        if self._problems != before:
+            lost = [name for name, why in self._problems.items() if why and not before.get(name)]
+            self._programming.verify(self._hops_of(lost))
+            self._rib.set_trackers(self._problems)
+            self._on_change()
+        if not self._may_decide and (self._is_complete or self._now() >= self._wait_until):
+            self._may_decide = True
+            self._on_change()
+
+    def _hops_of(self, trackers: Iterable[str]) -> list[tuple[Address, int]]:
+        """Return the gateways, with their links, that depend on trackers."""
+        return [
+            (gateway.via, ifindex)
+            for tracker in trackers
+            for gateway in self._gateways.get(tracker, ())
+            if gateway.via is not None
+            for ifindex in self._links_of(gateway.via, gateway.ifname)
+        ]
+
+    def _links_of(self, via: Address, ifname: str | None) -> list[int]:
+        return [
+            link.ifindex
+            for link in self._links.values()
+            if (link.ifname == ifname if ifname is not None else link.owner_of_subnet(via))
+        ]
+
+    def _log_transition(self, transition: SessionTransition) -> None:
+        session, report = transition.session, transition.report
+        if transition.is_up:
+            self._log.emit("bfd-up", session=session.name, peer=session.peer)
+            return
+        self._log.emit(
+            "bfd-down",
+            session=session.name,
+            peer=session.peer,
+            diagnostic=report.diagnostic.label,
+            remote_state=report.remote_state.label,
+        )
+
+    async def _keep_time(self) -> None:
+        """Serve what only time changes."""
+        while True:
+            due = self.states.next_check()
+            if not self._may_decide:
+                due = min(due, self._wait_until)
+            with trio.move_on_after(max(due - self._now(), 0)):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            for transition in self.states.check(self._now()):
+                self._log_transition(transition)
+            self._apply_states()

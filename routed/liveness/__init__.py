@@ -1,0 +1,1 @@
+"""The liveness process: BFD, without privileges, with deadlines that no other work delays."""

@@ -1,0 +1,196 @@
+"""The liveness process as a child of the parent: one incarnation, from its start to its end.
+
+    LivenessSession   sender    queued messages   -->  liveness
+                      receiver  hello, pongs      <--  (the table of `routed.imsg.liveness` first)
+                      output    stdout, stderr    <--
+                      watcher   pidfd: the process has ended
+
+The process faces the network, so its messages are not trusted. It has few to send: another message,
+a descriptor, or a hello of another version ends it. So does missing PINGS_MISSED_MAX pings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import deque
+
+import trio
+
+from ipc import codec
+from ipc.channel import Channel, ChannelClosed
+from ipc.closing import Closer
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FrameError, IpcError
+from routed.imsg.declaration import hello_of_this_process
+from routed.imsg.frames import frames_or_problem
+from routed.imsg.liveness import (
+    LIVENESS_CLASSES,
+    LivenessEnd,
+    LivenessStop,
+    check_liveness_message,
+)
+from routed.imsg.messages import EngineHello, Ping, Pong
+from routed.log.logger import Logger
+from routed.parent.engine_process.output import EngineOutput
+from routed.parent.engine_process.spawn import EngineProcess
+
+__all__ = ["LivenessSession"]
+
+PING_S = 5.0
+PINGS_MISSED_MAX = 6
+"""Pings are counted instead of seconds, so that a stop of the parent itself does not count."""
+
+HELLO_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 1.0
+"""Time that the process has to notify the other systems that its sessions end."""
+
+
+class LivenessSession:
+    """One liveness process, and the messages for it."""
+
+    def __init__(self, process: EngineProcess, log: Logger, closer: Closer) -> None:
+        """Take over a started process.
+
+        Args:
+            process: owned from now on.
+            log: for its output, and for its faults.
+            closer: closes descriptors that it sends.
+        """
+        self.process = process
+        self.is_running = False
+        """Whether it has said that it is of this version, and has not ended."""
+        self._log = log
+        self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer)
+        self._output = EngineOutput(process.output_fd, self._log_output)
+        self._messages: deque[tuple[object, int | None]] = deque()
+        self._has_messages = trio.Event()
+        self._has_greeted = trio.Event()
+        self._ended = trio.Event()
+        self._pings_missed = 0
+        self._status = 0
+
+    def send(self, message: object, descriptor: int | None = None) -> None:
+        """Queue one message; its descriptor is closed once it was sent or the process has ended."""
+        if self._ended.is_set():
+            if descriptor is not None:
+                os.close(descriptor)
+            return
+        self._messages.append((message, descriptor))
+        self._has_messages.set()
+
+    async def wait_greeted(self) -> bool:
+        """Wait for the hello. Returns False, and kills the process, if it is late."""
+        with trio.move_on_after(HELLO_TIMEOUT_S):
+            await self._has_greeted.wait()
+        if not self.is_running:
+            self.kill()
+        return self.is_running
+
+    async def stop(self) -> None:
+        """Let the process end its sessions in order; kill it if that takes too long."""
+        if self.is_running:
+            self.send(LivenessStop())
+            with trio.move_on_after(STOP_TIMEOUT_S):
+                await self._ended.wait()
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the process; no effect if it has ended."""
+        if not self._ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+
+    async def run(self) -> str:
+        """Serve the process until it has ended. Returns how it ended, as text for people."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for task in (self._output.relay, self._send_loop, self._receive_loop, self._ping):
+                    nursery.start_soon(task)
+                await trio.lowlevel.wait_readable(self.process.pidfd)
+                # It has ended, so this does not wait.
+                self._status = os.waitpid(self.process.pid, os.WNOHANG)[1]  # noqa: ASYNC222
+                self._output.drain()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.kill()
+            self._close()
+        code = os.waitstatus_to_exitcode(self._status)
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def _close(self) -> None:
+        self.is_running = False
+        self._ended.set()
+        self._has_greeted.set()
+        self._channel.close()
+        self._output.close()
+        os.close(self.process.pidfd)
+        for _, descriptor in self._messages:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._messages.clear()
+
+    async def _send_loop(self) -> None:
+        while True:
+            await self._has_messages.wait()
+            self._has_messages = trio.Event()
+            while self._messages:
+                message, descriptor = self._messages.popleft()
+                try:
+                    await self._send(message, descriptor)
+                except ChannelClosed:
+                    return  # it is ending: `run` reports how
+                finally:
+                    if descriptor is not None:
+                        os.close(descriptor)
+
+    async def _send(self, message: object, descriptor: int | None) -> None:
+        frames, problem = frames_or_problem(message, types=LIVENESS_CLASSES)
+        try:
+            for frame in frames:
+                await self._channel.send(frame, descriptor)
+        except FrameError as error:
+            problem = str(error)
+        if problem:
+            self._log.emit("message-dropped", message=type(message).__name__, problem=problem)
+
+    async def _receive_loop(self) -> None:
+        try:
+            while True:
+                await self._receive()
+        except ChannelClosed:
+            return  # it is ending: `run` reports how
+        except IpcError as error:
+            self._log.emit("liveness-misbehaved", problem=error)
+            self.kill()
+
+    async def _receive(self) -> None:
+        frame, descriptor = await self._channel.receive()
+        if descriptor is not None:
+            self._channel.discard([descriptor])
+        message_class = check_liveness_message(
+            frame.type, LivenessEnd.LIVENESS, has_descriptor=descriptor is not None
+        )
+        message: object = codec.decode(message_class, frame.body)
+        match message:
+            case Pong():
+                self._pings_missed = 0
+            case EngineHello() if message == hello_of_this_process():
+                self._channel.refuse_descriptors()
+                self.is_running = True
+                self._has_greeted.set()
+            case _:
+                raise IpcError("it is of another version than this process")
+
+    async def _ping(self) -> None:
+        await self._has_greeted.wait()
+        while self._pings_missed < PINGS_MISSED_MAX:
+            if self._pings_missed == 0:
+                self.send(Ping())  # one at a time: it stays queued while the process is stopped
+            self._pings_missed += 1
+            await trio.sleep(PING_S)
+        self._log.emit("liveness-misbehaved", problem=f"no answer to {PINGS_MISSED_MAX} pings")
+        self.kill()
+
+    def _log_output(self, line: str) -> None:
+        self._log.emit("liveness-output", line=line)
