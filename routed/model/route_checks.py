@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from routed.model.kernel_attributes import KernelAttributes, attributes_of
+from routed.model.kernel_attributes import SCOPES, KernelAttributes, attributes_of
 from routed.model.prefix import Family
 from routed.model.route import RouteType
 
 __all__ = ["kernel_problem", "kernel_problems"]
+
+_LEAST_SCOPE = {RouteType.LOCAL: SCOPES["host"], RouteType.BROADCAST: SCOPES["link"]}
+"""fib_props of Linux (net/ipv4/fib_semantics.c)."""
 
 
 def kernel_problem(
@@ -47,6 +50,8 @@ def kernel_problems(
         yield "type", "broadcast is for IPv4 routes only"
     if attributes is None:
         return
+    if attributes.scope is not None and attributes.scope < _LEAST_SCOPE.get(route_type, 0):
+        yield "scope", f"is too wide for a {route_type.name.lower()} route"
     if attributes.pref and route_type is not RouteType.UNICAST:
         yield "pref", "is for unicast routes only"
     yield from attributes.problems_for(family)

@@ -28,6 +28,7 @@ from routed.fib.routes.plan import FibBatch, KernelRefusal, OpKind, Refusals
 from routed.fib.routes.tables import SeenRoute
 from routed.fib.rule_codec import SeenRule
 from routed.fib.rule_plan import is_removed_by
+from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop
 from routed.model.rule import PolicyRule, RuleAction
@@ -89,6 +90,9 @@ class FakeKernel:
         """Subnets of addresses and their links; None if every gateway is reachable."""
         self.addresses: set[Address] = set()
         """Addresses of this host."""
+        self.sources: set[Address] | None = None
+        """Addresses that may be the source of a route, with `addresses`; None where all may be."""
+        self.congestion_controls = {"reno", "cubic"}
 
     def refuse_next(self, kind: OpKind, key: RouteKey, number: int, detail: str = "") -> None:
         """Refuse the next operation of this kind on this key."""
@@ -200,7 +204,8 @@ class FakeKernel:
             return KernelRefusal(errno.ENETDOWN, "")
         if value.nexthop_id and value.nexthop_id not in self.objects:
             return KernelRefusal(errno.EINVAL, "Nexthop id does not exist")
-        problem = self._problem_of_hops(key.prefix.family, value)
+        problem = self._problem_of_attributes(key.prefix.family, value.attributes)
+        problem = problem or self._problem_of_hops(key.prefix.family, value)
         if problem is not None:
             return problem
         if kind is OpKind.INSTALL and there is not None:
@@ -212,6 +217,20 @@ class FakeKernel:
             return KernelRefusal(errno.EEXIST, "")
         self.routes[key] = route
         return None
+
+    def _problem_of_attributes(
+        self, family: Family, attributes: KernelAttributes | None
+    ) -> KernelRefusal | None:
+        if attributes is None:
+            return None
+        if attributes.congctl and attributes.congctl not in self.congestion_controls:
+            return KernelRefusal(errno.EINVAL, "Unknown tcp congestion algorithm")
+        if attributes.src is None or self.sources is None:
+            return None
+        if attributes.src in self.sources or attributes.src in self.addresses:
+            return None
+        words = "Invalid prefsrc address" if family is Family.IPV4 else "Invalid source address"
+        return KernelRefusal(errno.EINVAL, words)
 
     def _problem_of_hops(self, family: Family, value: RouteValue) -> KernelRefusal | None:
         hops = value.next_hops

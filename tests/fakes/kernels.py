@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from routed.fib.routes.plan import KernelRefusal, OpKind
 from routed.fib.routes.tables import SeenRoute
 from routed.model.prefix import Address, Family, Prefix
 from routed.netlink.message import NLMSG_HEADER
-from rtnetlink import LinkEnd, Rtnetlink
+from rtnetlink import IFA_F_NODAD, LinkEnd, Rtnetlink
 from tests.fakes.fake_kernel import FakeKernel, single
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -47,7 +48,8 @@ class Namespace:
 
     def add_address(self, ifname: str, address: str) -> None:
         """Give a link an address, such as 192.0.0.9/24."""
-        self._change_address(ifname, address, Rtnetlink.add_address)
+        add = functools.partial(Rtnetlink.add_address, flags=IFA_F_NODAD)
+        self._change_address(ifname, address, add)
 
     def delete_address(self, ifname: str, address: str) -> None:
         """Take it away again."""
@@ -86,7 +88,8 @@ def built_namespace() -> Iterator[Namespace]:
                 LinkEnd(f"v{number}", mac), LinkEnd(f"w{number}", far_mac), there.net_fd
             )
             netlink.add_address(f"v{number}", ipaddress.ip_interface(f"192.0.{number}.1/24"))
-            netlink.add_address(f"v{number}", ipaddress.ip_interface(f"2001:db8:{number}::1/64"))
+            address = ipaddress.ip_interface(f"2001:db8:{number}::1/64")
+            netlink.add_address(f"v{number}", address, flags=IFA_F_NODAD)
             netlink.set_up(f"v{number}", is_up=True)
         netlink.set_up("lo", is_up=True)
         indexes = {name: ifindex for ifindex, name in netlink.link_names().items()}

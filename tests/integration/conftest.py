@@ -10,6 +10,7 @@ import pytest
 
 from network import Network
 from routed.fib.request_socket import RequestSocket
+from routed.model.prefix import Address
 from testbed import Lab, LabError
 from tests.fakes.fake_kernel import FakeKernel
 from tests.fakes.kernels import Contract, Namespace, built_namespace, subnets
@@ -71,6 +72,11 @@ async def contract(request: pytest.FixtureRequest, namespace: Namespace) -> Asyn
     if request.param == "fake":
         kernel = FakeKernel()
         kernel.subnets = subnets(v0, v1)
+        kernel.sources = {
+            Address.parse(text.format(number))
+            for number in (0, 1)
+            for text in ("192.0.{}.1", "2001:db8:{}::1")
+        }
         yield Contract(kernel, v0, v1, namespace)
         return
     with namespace.here.inside(), RequestSocket(205) as requests:

@@ -22,11 +22,13 @@ from routed.fib.monitor import KernelMonitor
 from routed.fib.nexthops.codec import SeenNextHop
 from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.bulk import encode_batch
+from routed.fib.routes.hints import add_hints
 from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind
 from routed.fib.routes.tables import FibTables
 from routed.fib.rule_codec import SeenRule, decode_rule, encode_rule_dump
 from routed.fib.rule_support import RuleKernel
+from routed.model.kernel_attributes import attributes_of
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
 from routed.model.rule import (
@@ -89,7 +91,69 @@ def values(contract: Contract, prefix: str) -> list[RouteValue]:
         ]
     shapes = [RouteValue.canonical(RouteType.UNICAST, hops) for hops in unicast]
     shapes += [RouteValue(kind, ()) for kind in RouteType if not kind.has_next_hops]
-    return shapes
+    return shapes + [
+        RouteValue.canonical(kind, hops, attributes_of(words))
+        for kind, hops, words in with_attributes(":" in prefix, unicast[0], unicast[2])
+    ]
+
+
+def with_attributes(
+    is_ipv6: bool, one: tuple[NextHop, ...], two: tuple[NextHop, ...]
+) -> list[tuple[RouteType, tuple[NextHop, ...], tuple[tuple[str, str], ...]]]:
+    """Routes with attributes, and those to a link that are not unicast."""
+    link = (NextHop(None, one[0].ifindex),)
+    source = ("src", "2001:db8:0::1" if is_ipv6 else "192.0.0.1")
+    metrics = (
+        ("mtu", "lock 1400"), ("advmss", "1000"), ("window", "5"), ("initcwnd", "10"),
+        ("initrwnd", "20"), ("hoplimit", "3"), ("rto_min", "200ms"), ("quickack", "1"),
+        ("congctl", "lock reno"), ("features", "ecn"),
+    )  # fmt: skip
+    found = [
+        (RouteType.UNICAST, one, (source, *metrics)),
+        (RouteType.UNICAST, two, (source,)),
+        (RouteType.UNICAST, one, (("mtu", "1300"),)),
+        (RouteType.BLACKHOLE, (), (("mtu", "1300"),)),
+        (RouteType.LOCAL, link, ()),
+        (RouteType.LOCAL, link, (("hoplimit", "9"),)),
+    ]
+    if is_ipv6:
+        return [*found, (RouteType.UNICAST, two, (("pref", "low"),))]
+    return [
+        *found,
+        (RouteType.UNICAST, one, (("realm", "3/4"), ("scope", "site"))),
+        (RouteType.UNICAST, two, (("realm", "7"),)),
+        (RouteType.UNICAST, link, (("scope", "global"),)),
+        (RouteType.BROADCAST, link, ()),
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
+async def test_a_source_that_is_no_address_of_the_host_is_refused_by_name(
+    contract: Contract, prefix: str
+) -> None:
+    one = values(contract, prefix)[0]
+    source = "2001:db8:7::1" if ":" in prefix else "192.0.7.1"
+    value = one._replace(attributes=attributes_of((("src", source),)))
+    batch = single(OpKind.INSTALL, key(prefix), value)
+    (refused,) = contract.kernel.apply([batch])
+    add_hints(batch, refused)
+    assert refused[0].errno == errno.EINVAL
+    assert refused[0].detail == f"waits for its source {source}, which is no address of this host"
+    contract.add_own(f"{source}/128" if ":" in prefix else f"{source}/32")
+    assert do(contract.kernel, OpKind.INSTALL, key(prefix), value).errno == 0
+    assert await ours(contract) == {key(prefix): value}
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
+async def test_a_congestion_control_that_the_kernel_does_not_have_is_named(
+    contract: Contract, prefix: str
+) -> None:
+    one = values(contract, prefix)[0]
+    value = one._replace(attributes=attributes_of((("congctl", "nonsense"),)))
+    batch = single(OpKind.INSTALL, key(prefix), value)
+    (refused,) = contract.kernel.apply([batch])
+    add_hints(batch, refused)
+    assert refused[0].detail == "this kernel has no TCP congestion control 'nonsense'"
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "0.0.0.0/0", "2001:db8:5::/48", "::/0"])
