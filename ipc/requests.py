@@ -101,6 +101,7 @@ class RouteOptions(TypedDict, total=False):
     """Lease: None (the default), "session", or seconds (1 to 86400)."""
     src: str
     """Source address of the host's own packets. This and all that follows is as in ip-route(8)."""
+    tos: int | str
     scope: str
     realm: str
     mtu: int | str

@@ -38,7 +38,7 @@ ROUTE_TYPES = (
 """The labels of RouteType; a test compares them."""
 
 KERNEL_ATTRIBUTES = (
-    "src", "scope", "realm", "mtu", "advmss", "window", "initcwnd", "initrwnd", "hoplimit",
+    "src", "tos", "scope", "realm", "mtu", "advmss", "window", "initcwnd", "initrwnd", "hoplimit",
     "rto_min", "quickack", "congctl", "features", "pref",
 )  # fmt: skip
 """What a route may have in the kernel besides, by its word in ip-route(8). The engine reads the

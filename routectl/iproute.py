@@ -12,7 +12,7 @@ that begins with a tab, and `ip -o route` writes a backslash and a tab instead o
 `metric` is the metric within the RIB, and `tag` is a word of routed. Attributes of the kernel
 (`src`, `mtu lock 1400`, ...) are kept. What `ip route` prints for information (`proto`, `nhid`, a
 `scope` or `pref` that the route has anyway, the `dev lo` of an IPv6 blackhole, flags such as
-`linkdown`) is ignored. Attributes that an injected route cannot have (`tos`, `encap`, `expires`,
+`linkdown`) is ignored. Attributes that an injected route cannot have (`from`, `encap`, `expires`,
 ...) are refused, because ignoring them would change the route. Contradictions (two gateways, two
 types) are refused, too, even where `ip route` would use the last value. A route that the kernel
 created itself (`proto kernel`) cannot be injected.
@@ -68,11 +68,11 @@ _FLAGS_WITHOUT_MEANING = {
     "rt_offload", "rt_offload_failed", "offload_failed", "rt_trap",
 }  # fmt: skip
 _NOT_KEPT = {
-    "from", "tos", "dsfield", "table", "encap", "rtt", "rttvar", "ssthresh", "cwnd", "reordering",
+    "from", "table", "encap", "rtt", "rttvar", "ssthresh", "cwnd", "reordering",
     "fastopen_no_cookie", "ttl-propagate",
 }  # fmt: skip
 """Attributes that the kernel uses and an injected route cannot have."""
-_OTHER_WORDS = {"realms": "realm"}
+_OTHER_WORDS = {"realms": "realm", "dsfield": "tos"}
 """Words of attributes that `ip route` prints in another form than it reads."""
 _SCOPE_NUMBERS = {"0": "global", "253": "link", "254": "host"}
 _DIGITS_MAX = 10

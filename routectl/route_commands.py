@@ -96,6 +96,7 @@ _ATTRIBUTE_WORDS = (
     *(
         Keyword(word, ValueKind.ATTRIBUTE, help_text)
         for word, help_text in (
+            ("tos", "Only packets with this TOS, such as 0x10"),
             ("scope", "Scope of the destination: `global`, `site`, `link`, `host` or a number"),
             ("realm", "Realm of IPv4 routes: `[FROM/]TO`"),
             ("mtu", "MTU of the path in bytes; `lock` before it keeps the kernel from lowering it"),

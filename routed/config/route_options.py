@@ -67,6 +67,13 @@ class AttributesConfig:
         "address of this host, the route waits for it.",
         _TEXT,
     )
+    tos: str | None = _word(
+        "tos",
+        "IPv4 only: the route is for packets with this TOS (`0x10`). A prefix has one route, for "
+        "all packets or for one TOS; several need policy rules.",
+        _integer(0, 252),
+        {"type": "string", "pattern": "^0x[0-9a-fA-F]{1,2}$"},
+    )
     scope: str | None = _word(
         "scope",
         "IPv4 only: the scope of the destination (`global`, `site`, `link`, `host` or a number); "

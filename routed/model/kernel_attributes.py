@@ -10,6 +10,7 @@ Attributes belong to a path: a route without any has None, so that a plain route
 Equal attributes are one object (`attributes_of`), as far as its cache reaches.
 
     src         source address of the host's own packets      RTA_PREFSRC
+    tos         IPv4: only for packets with this TOS          rtm_tos, a part of the kernel's key
     scope       IPv4: the scope of the destination            rtm_scope
     realm       IPv4: [FROM/]TO                               RTA_FLOW
     pref        IPv6: low, medium or high (RFC 4191)          RTA_PREF
@@ -104,6 +105,8 @@ class KernelAttributes(NamedTuple):
     """From << 16 | to."""
     pref: int = 0
     """As the kernel numbers them; 0 is medium."""
+    tos: int = 0
+    """Packets that the route is for; 0 for all."""
 
     @property
     def words(self) -> AttributeWords:
@@ -157,6 +160,7 @@ _RTAX_OF_FIELD = {
     "quickack": Rtax.QUICKACK, "congctl": Rtax.CC_ALGO, "features": Rtax.FEATURES,
 }  # fmt: skip
 _OF_ONE_FAMILY: dict[str, tuple[Family, dict[str, int | None]]] = {
+    "tos": (Family.IPV4, {"tos": 0}),
     "scope": (Family.IPV4, {"scope": None}),
     "realm": (Family.IPV4, {"realm": 0}),
     "pref": (Family.IPV6, {"pref": 0}),
@@ -216,6 +220,18 @@ def _read_src(text: str) -> dict[str, object]:
     if src.is_multicast or not src.addr_bits:
         raise ValueError(f"{src} cannot be the source of a packet")
     return {"src": src}
+
+
+def _read_tos(text: str) -> dict[str, object]:
+    try:
+        tos = int(text, 0) if len(text) <= _DIGITS_MAX else -1
+    except ValueError:
+        tos = -1
+    if not 0 <= tos <= 0xFF or tos & 3:
+        raise ValueError(
+            f"0 to 0xfc in steps of 4 (the other bits are ECN) is expected, not {text[:40]!r}"
+        )
+    return {"tos": tos}
 
 
 def _read_scope(text: str) -> dict[str, object]:
@@ -301,6 +317,7 @@ def _read_features(text: str) -> int:
 
 _KINDS: dict[str, _Kind] = {
     "src": _Kind(_read_src, lambda attributes: str(attributes.src or "")),
+    "tos": _Kind(_read_tos, lambda attributes: f"{attributes.tos:#04x}" if attributes.tos else ""),
     "scope": _Kind(_read_scope, _write_scope),
     "realm": _Kind(_read_realm, _write_realm),
     "mtu": _counted("mtu", 68, 65_520),

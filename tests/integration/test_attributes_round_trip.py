@@ -52,6 +52,7 @@ def words(family: Family) -> dict[str, st.SearchStrategy[str]]:
     found["features"] = st.just("ecn")
     if family is Family.IPV4:
         found["src"] = st.sampled_from(["192.0.0.1", "192.0.1.1"])
+        found["tos"] = st.sampled_from(["0x10", "28", "0", "0x08"])
         realms = st.integers(1, 65_535).map(str)
         found["realm"] = realms | st.tuples(realms, realms).map("/".join)
     else:
@@ -59,6 +60,7 @@ def words(family: Family) -> dict[str, st.SearchStrategy[str]]:
     return found
 
 
+WEIGHTS = [("v0", 3), ("v1", 1)]
 HOPS: dict[Family, list[dict[str, Any]]] = {
     Family.IPV4: [
         {"via": "192.0.0.2", "dev": "v0"},
@@ -73,7 +75,7 @@ HOPS: dict[Family, list[dict[str, Any]]] = {
         {"via": "2001:db8:0::2", "dev": "v0"},
         {"via": "fe80::2", "dev": "v1"},
         {"dev": "v1"},
-        {"next_hops": [{"via": "fe80::2", "dev": "v0", "weight": 3}, {"via": "fe80::2", "dev": "v1"}]},
+        {"next_hops": [{"via": "fe80::2", "dev": dev, "weight": n} for dev, n in WEIGHTS]},
         {"type": "local", "dev": "lo"},
     ],
 }  # fmt: skip
@@ -244,6 +246,7 @@ def _attributes(family: Family, message: Any) -> KernelAttributes:
         fields["src"] = Prefix.parse(source).address
     hops = message.get_attr("RTA_MULTIPATH") or [message]
     (fields["realm"],) = {hop.get_attr("RTA_FLOW") or 0 for hop in hops}
+    fields["tos"] = message["tos"]
     fields["pref"] = message.get_attr("RTA_PREF") or 0
     has_gateway = any(hop.get_attr("RTA_GATEWAY") or hop.get_attr("RTA_VIA") for hop in hops)
     has_link = message.get_attr("RTA_OIF") is not None

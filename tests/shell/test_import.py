@@ -258,12 +258,12 @@ def test_every_wrong_line_is_named_at_once_with_its_own_number(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     """A route of several lines is named by its first."""
-    text = IP_ROUTE + "10.1.0.0/16 via 10.9.0.2 tos 0x10\nnat 10.2.0.0/16\n\tcache x\n10.3.0.0/16"
+    text = IP_ROUTE + "10.1.0.0/16 via 10.9.0.2 rtt 5\nnat 10.2.0.0/16\n\tcache x\n10.3.0.0/16"
     _, _, errors = run(tmp_path, daemon, text)
     assert [line.split(":")[1] for line in errors.splitlines()[:3]] == [
         " line 14", " line 15", " line 17",
     ]  # fmt: skip
-    assert "'tos' cannot be kept" in errors
+    assert "'rtt' cannot be kept" in errors
 
 
 def test_a_continuation_without_a_route_is_an_error(tmp_path: Path, daemon: FakeDaemon) -> None:

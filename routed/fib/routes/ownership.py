@@ -30,6 +30,7 @@ __all__ = [
     "Ownership",
     "RouteKey",
     "RouteValue",
+    "SeenRoute",
     "TableKey",
     "find_violation",
     "scope_of",
@@ -187,6 +188,17 @@ class KernelRoute(NamedTuple):
     """Whether packets are encapsulated (RTA_ENCAP): MPLS labels, SRv6 segments, tunnels."""
 
 
+class SeenRoute(NamedTuple):
+    """All that a dump shows of a route except its prefix; many routes share one."""
+
+    table_key: TableKey
+    protocol: int
+    value: RouteValue
+    source: Address | None = None
+    is_encapsulated: bool = False
+    """Both as in `KernelRoute`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ownership:
     """The rules that decide which kernel routes are ours, and the place of our routes."""
@@ -196,12 +208,8 @@ class Ownership:
     tables: frozenset[int]
 
     def holds(self, table_key: TableKey) -> bool:
-        """Whether new routes of ours are written under this table key."""
-        return (
-            table_key.table_id in self.tables
-            and table_key.priority == self.priority
-            and not table_key.tos
-        )
+        """Whether new routes of ours are written under this table key, for any TOS."""
+        return table_key.table_id in self.tables and table_key.priority == self.priority
 
     def is_ours(self, table_key: TableKey, protocol: int) -> bool:
         """Whether this daemon wrote the route, in this run or an earlier one."""
@@ -220,9 +228,9 @@ class Ownership:
             and table_key.priority < self.priority
         )
 
-    def table_key_of(self, table_id: int, family: Family) -> TableKey:
-        """Return the table key of our routes of one table and family."""
-        return TableKey(table_id, family, 0, self.priority)
+    def table_key_of(self, table_id: int, family: Family, tos: int = 0) -> TableKey:
+        """Return the table key of our routes of one table and family, for all packets or a TOS."""
+        return TableKey(table_id, family, tos, self.priority)
 
 
 def find_violation(family: Family, value: RouteValue) -> str:

@@ -26,10 +26,18 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
-from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue, TableKey
+from routed.fib.routes.ownership import (
+    KernelRoute,
+    Ownership,
+    RouteKey,
+    RouteValue,
+    SeenRoute,
+    TableKey,
+)
 from routed.fib.routes.plan import FibBatch, Refusals
 from routed.fib.routes.preferred_foreign import PREFERRED_FOREIGN_MAX, PreferredForeignRoute
 from routed.fib.routes.table import Drift, FibTable, FibTableCounts
+from routed.fib.routes.tos import TosRoutes
 from routed.model.columns import KeyColumn
 from routed.model.prefix import Address, Family
 from routed.model.route import NextHop
@@ -48,17 +56,6 @@ class Report(NamedTuple):
     recovered: tuple[RouteKey, ...]
 
 
-class SeenRoute(NamedTuple):
-    """All that a dump shows of a route except its prefix; many routes share one."""
-
-    table_key: TableKey
-    protocol: int
-    value: RouteValue
-    source: Address | None = None
-    is_encapsulated: bool = False
-    """Both as in `KernelRoute`."""
-
-
 class FibTables:
     """Desired and kernel FIB with failures, conflicts and the gate."""
 
@@ -70,6 +67,7 @@ class FibTables:
         self.counts = FibTableCounts()
         self._ownership = ownership
         self._tables: dict[TableKey, FibTable] = {}
+        self._tos = TosRoutes()
         self._dump: DumpComparison | None = None
         self._is_gate_open = False
         self._is_coupled = True
@@ -104,13 +102,17 @@ class FibTables:
         self, table_id: int, family: Family, keys: Sequence[int], values: Sequence[RouteValue]
     ) -> None:
         """Set desired routes of one table (`Prefix.as_int` each); equal ones need no write."""
-        self.fib_table(self._ownership.table_key_of(table_id, family)).set_desired(keys, values)
+        for tos, of_tos, new, gone in self._tos.split(table_id, family, keys, values):
+            fib_table = self.fib_table(self._ownership.table_key_of(table_id, family, tos))
+            fib_table.withdraw(gone)
+            fib_table.set_desired(of_tos, new)
 
     def withdraw(self, table_id: int, family: Family, keys: Iterable[int]) -> None:
         """Delete desired routes."""
-        fib_table = self._tables.get(self._ownership.table_key_of(table_id, family))
-        if fib_table is not None:
-            fib_table.withdraw(keys)
+        for tos, of_tos in self._tos.forget(table_id, family, keys).items():
+            fib_table = self._tables.get(self._ownership.table_key_of(table_id, family, tos))
+            if fib_table is not None:
+                fib_table.withdraw(of_tos)
 
     def open_gate(self) -> None:
         """Open the gate: the engine is in sync, and unclaimed routes may be removed."""
@@ -120,6 +122,7 @@ class FibTables:
 
     def clear_desired(self) -> None:
         """Delete all desired routes, for a daemon that stops and removes its routes."""
+        self._tos.clear()
         for fib_table in self._tables.values():
             fib_table.withdraw(fib_table.desired_keys())
         self.open_gate()
@@ -211,8 +214,7 @@ class FibTables:
             preferred_foreign.found(key, table_key.priority, protocol)
 
     def is_contested(self, key: RouteKey) -> bool:
-        """Whether the kernel has a route of ours and a foreign one under this key, or a foreign one
-        that wins against ours: it may have more, and only a dump shows what is left."""
+        """Whether a foreign route has this key of ours, or wins against ours."""
         fib_table = self._tables.get(self._ownership.table_key_of(key.table_id, key.prefix.family))
         if fib_table is None or key.tos or key.priority > self._ownership.priority:
             return False
@@ -384,10 +386,9 @@ class FibTables:
         failures: dict[RouteKey, str] = {}
         recovered: list[RouteKey] = []
         for fib_table in self._tables.values():
-            failures |= {
-                fib_table.table_key.key(key): reason for key, reason in fib_table.news.items()
-            }
-            recovered += [fib_table.table_key.key(key) for key in fib_table.recovered]
+            to_key = fib_table.table_key.key
+            failures |= {to_key(key): reason for key, reason in fib_table.news.items()}
+            recovered += [to_key(key) for key in fib_table.recovered]
             fib_table.news, fib_table.recovered = {}, []
         return Report(failures, tuple(recovered))
 
@@ -397,8 +398,7 @@ class FibTables:
         return sum(len(fib_table.preferred_foreign) for fib_table in self._tables.values())
 
     def pop_preferred(self, limit: int) -> list[tuple[RouteKey, PreferredForeignRoute | None]]:
-        """Pop foreign routes that the kernel prefers to ours, to report to the engine, at most
-        `limit`; None where that has ended."""
+        """Pop foreign routes that the kernel prefers to ours; None where that has ended."""
         changes: list[tuple[RouteKey, PreferredForeignRoute | None]] = []
         for fib_table in self._tables.values():
             unsent = fib_table.preferred_foreign.pop_unsent_tables(limit - len(changes))

@@ -14,7 +14,7 @@ from routed.model.route import RouteType
 
 HEAD = "router_id: 10.255.0.1\nuser: nobody\n"
 ALL = (
-    "src: 192.0.2.1, scope: site, realm: 3/4, mtu: lock 1400, advmss: 1000, window: 5, "
+    "src: 192.0.2.1, tos: 0x10, scope: site, realm: 3/4, mtu: lock 1400, advmss: 1000, window: 5, "
     "initcwnd: 10, initrwnd: 20, hoplimit: 3, rto_min: 0.2s, quickack: true, congctl: lock reno, "
     "features: ecn"
 )
@@ -34,7 +34,8 @@ def test_every_attribute_of_a_static_route_is_read() -> None:
     (route,) = static(f"via: 192.0.2.2, {ALL}").static
     attributes = route.attributes
     assert attributes is not None
-    assert (attributes.src, attributes.scope, attributes.realm) == ("192.0.2.1", "site", "3/4")
+    assert (attributes.src, attributes.tos) == ("192.0.2.1", "0x10")
+    assert (attributes.scope, attributes.realm) == ("site", "3/4")
     assert (attributes.mtu, attributes.advmss, attributes.window) == ("lock 1400", "1000", "5")
     assert (attributes.initcwnd, attributes.initrwnd, attributes.hoplimit) == ("10", "20", "3")
     assert (attributes.rto_min, attributes.quickack) == ("200ms", "1")

@@ -44,7 +44,8 @@ def test_a_keyword_that_there_is_not_is_refused_before_anything_is_sent(
 def test_every_option_that_is_declared_is_taken(tmp_path: Path) -> None:
     options: RouteOptions = {
         "via": None, "dev": None, "next_hops": (), "type": "blackhole", "metric": 1, "tag": 2,
-        "lease": 30, "src": "192.0.2.1", "scope": "link", "realm": "3/4", "mtu": "lock 1400",
+        "lease": 30, "src": "192.0.2.1", "tos": 16, "scope": "link", "realm": "3/4",
+        "mtu": "lock 1400",
         "advmss": 1000, "window": 5, "initcwnd": 10, "initrwnd": 20, "hoplimit": 3,
         "rto_min": "200ms", "quickack": True, "congctl": "reno", "features": "ecn", "pref": "low",
     }  # fmt: skip

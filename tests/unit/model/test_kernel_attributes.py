@@ -19,9 +19,9 @@ from routed.model.route import RouteType
 from routed.model.route_checks import kernel_problem
 
 ALL = {
-    "src": "192.0.2.1", "scope": "site", "realm": "3/4", "mtu": "lock 1400", "advmss": "1000",
-    "window": "5", "initcwnd": "10", "initrwnd": "20", "hoplimit": "3", "rto_min": "200ms",
-    "quickack": "1", "congctl": "lock reno", "features": "ecn", "pref": "low",
+    "src": "192.0.2.1", "tos": "0x10", "scope": "site", "realm": "3/4", "mtu": "lock 1400",
+    "advmss": "1000", "window": "5", "initcwnd": "10", "initrwnd": "20", "hoplimit": "3",
+    "rto_min": "200ms", "quickack": "1", "congctl": "lock reno", "features": "ecn", "pref": "low",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_everybody_knows_the_same_words() -> None:
 def test_all_words_are_read_and_written() -> None:
     found = of(**ALL)
     assert found == KernelAttributes(
-        src=Address.parse("192.0.2.1"), scope=200, realm=3 << 16 | 4, mtu=1400, advmss=1000,
+        src=Address.parse("192.0.2.1"), tos=16, scope=200, realm=3 << 16 | 4, mtu=1400, advmss=1000,
         window=5, initcwnd=10, initrwnd=20, hoplimit=3, rto_min_ms=200, quickack=1,
         congctl="reno", features=1, pref=3,
         locked=1 << Rtax.MTU | 1 << Rtax.RTO_MIN | 1 << Rtax.CC_ALGO,
@@ -57,6 +57,7 @@ def test_all_words_are_read_and_written() -> None:
     ("word", "text", "canonical"),
     [
         ("rto_min", "0.2s", "200ms"), ("rto_min", "lock 1s", "1000ms"), ("rto_min", "7", "7ms"),
+        ("tos", "16", "0x10"), ("tos", "0", "0"),
         ("scope", "253", "link"), ("scope", "7", "7"), ("realm", "9", "9"), ("realm", "0/9", "9"),
         ("quickack", "true", "1"), ("src", "2001:DB8::1", "2001:db8::1"), ("pref", "low", "low"),
         ("quickack", "false", "false"), ("pref", "medium", "medium"), ("realm", "3/0", "3/0"),
@@ -76,6 +77,7 @@ def test_what_is_at_its_default_is_no_attribute(words: dict[str, str]) -> None:
     ("word", "text"),
     [
         ("src", "nonsense"), ("src", "0.0.0.0"), ("src", "224.0.0.1"), ("src", "192.0.2.1/24"),
+        ("tos", "0x11"), ("tos", "256"), ("tos", "x"), ("tos", "-4"), ("tos", "9" * 5000),
         ("scope", "nowhere"), ("scope", "255"), ("scope", "-1"), ("realm", "0"), ("realm", "/3"),
         ("realm", "65536"), ("realm", "1/2/3"), ("mtu", "67"), ("mtu", "65521"), ("mtu", "lock"),
         ("mtu", "locked 1400"), ("mtu", "lock lock 1400"), ("mtu", "\u0661\u0662\u0663\u0664"),
@@ -108,6 +110,7 @@ def test_words_are_known_and_given_once(words: tuple[tuple[str, str], ...], prob
         (Family.IPV6, {"src": "192.0.2.1"}, "src: 192.0.2.1 is not of the family"),
         (Family.IPV6, {"scope": "global"}, "scope: is for IPv4"),
         (Family.IPV6, {"realm": "3"}, "realm: is for IPv4"),
+        (Family.IPV6, {"tos": "16"}, "tos: is for IPv4"),
         (Family.IPV4, {"pref": "low"}, "pref: is for IPv6"),
         (Family.IPV4, {"src": "192.0.2.1", "scope": "link", "realm": "3", "mtu": "1400"}, ""),
         (Family.IPV6, {"src": "::1", "pref": "high", "mtu": "1400"}, ""),
@@ -135,6 +138,7 @@ def test_a_type_and_its_attributes() -> None:
         KernelAttributes(locked=1), KernelAttributes(locked=1 << Rtax.MTU),
         KernelAttributes(scope=999), KernelAttributes(realm=-1), KernelAttributes(quickack=7),
         KernelAttributes(congctl="a b"), KernelAttributes(pref=2), KernelAttributes(pref=300),
+        KernelAttributes(tos=17), KernelAttributes(tos=-4),
         KernelAttributes(rto_min_ms=200), KernelAttributes(),
     ],
 )  # fmt: skip

@@ -33,13 +33,13 @@ from routectl.iproute import (
         ("default via fe80::1 dev eth0 onlink pref medium", (bytes(16), 0),
          RouteAttributes(next_hops=(RouteNextHop("fe80::1", "eth0", is_onlink=True),))),
         (
-            "10.0.0.0/8 via 192.0.2.1 dev eth0 scope global src 192.0.2.9 realms 3/4 "
+            "10.0.0.0/8 tos 0x10 via 192.0.2.1 dev eth0 scope global src 192.0.2.9 realms 3/4 "
             "mtu lock 1400 rto_min lock 200ms congctl reno",
             (b"\n\0\0\0", 8),
             RouteAttributes(
                 next_hops=(RouteNextHop("192.0.2.1", "eth0"),),
                 kernel_attributes=(
-                    ("src", "192.0.2.9"), ("realm", "3/4"), ("mtu", "lock 1400"),
+                    ("tos", "0x10"), ("src", "192.0.2.9"), ("realm", "3/4"), ("mtu", "lock 1400"),
                     ("rto_min", "lock 200ms"), ("congctl", "reno"),
                 ),
             ),
@@ -86,7 +86,7 @@ def read(line: str) -> None:
         ("10.0.0.0/+8 dev eth0", "a prefix length is 0 to 32"),
         ("10.0.0.0/8 via", "via needs a value after it"),
         ("10.0.0.0/8 dev eth0 metric x", "metric needs a number, not 'x'"),
-        ("10.0.0.0/8 dev eth0 tos 0x10", "'tos' cannot be kept"),
+        ("10.0.0.0/8 dev eth0 rtt 5", "'rtt' cannot be kept"),
         ("10.0.0.0/8 dev eth0 mtu", "mtu needs a value after it"),
         ("10.0.0.0/8 dev eth0 mtu lock", "mtu needs a value after it"),
         ("10.0.0.0/8 dev eth0 mtu 1400 mtu 1500", "'mtu' is given twice"),
