@@ -63,9 +63,8 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     # what both start from
     "routed.cli": {
         "ipc.extension", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
-        "routed.fib.routes.extension", "routed.kernel_import", "routed.netlink", "routed.parent",
-        "routed.fib.routes.extension", "routed.liveness.main", "routed.parent",
-        "routed.snapshot.parts",
+        "routed.fib.routes.extension", "routed.kernel_import", "routed.liveness.main",
+        "routed.netlink", "routed.parent", "routed.snapshot.parts",
     },
     "routed.replay": {"routed.config.scalars", "routed.nup"},
     "routed.__main__": {"routed.cli"},
