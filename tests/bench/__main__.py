@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.bench.harness import ROOT, Bench, benchmark_names, run_benchmark, table
+from tests.bench.harness import ROOT, Bench, Row, benchmark_names, run_benchmark, summary, table
 
 
 def main() -> int:
@@ -27,12 +27,15 @@ def main() -> int:
         parser.error(
             f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(benchmark_names())}"
         )
+    rows: list[Row] = []
     for name in options.names or benchmark_names():
         bench = Bench(runs=options.runs, scale=options.scale, is_long=options.long)
         print(f"--- {name}", flush=True)
         path = run_benchmark(name, bench)
         print(table(bench.rows))
         print(f"written to {path.relative_to(ROOT)}", flush=True)
+        rows += bench.rows
+    print(summary(rows))
     return 0
 
 

@@ -6,9 +6,12 @@ says what it measures by `compare` (ours against peers) or `add` (a figure that 
     make bench                 all of them
     make bench ONLY=lookup     one: prints a table, writes bench-results/lookup.json
 
-A result file is a list of rows `{work, ours, unit, peers: {name: value}, target, met}`; `target`
-and `met` are null where nothing was promised. Results are not kept in the repository: figures that
-were measured with care go, with the command, into docs/performance.md.
+A result file is a list of rows `{work, ours, unit, peers: {name: value}, limit, ratio, target,
+met}`. A target is a bound of `ours`, or of `ratio` where the row names one of its peers as its
+`limit`: machines differ, and one machine changes by half within an hour, so only a ratio of two
+figures of one run can be held against a target. `limit`, `ratio`, `target` and `met` are null where
+nothing was promised. Results are not kept in the repository: figures that were measured with care
+go, with the command, into docs/performance.md.
 
 Fairness: what is compared runs interleaved (ours, peer, peer, ours, ...), because a machine drifts,
 and every figure is the median of the runs. A target that is missed is reported and fails nothing.
@@ -22,6 +25,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Bench", "Row", "benchmark_names", "run_benchmark", "seconds", "table"]
+__all__ = ["Bench", "Row", "benchmark_names", "run_benchmark", "seconds", "summary", "table"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -50,13 +54,34 @@ class Row:
     target: float | None = None
     is_more_better: bool = False
     """Whether a target is a least figure (a rate) rather than a most (a time, a size)."""
+    limit: str | None = None
+    """The peer to which the target is a ratio."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours divided by the limit; None if the row has no limit, or that was left out."""
+        limit = None if self.limit is None else self.peers.get(self.limit)
+        return self.ours / limit if limit else None
+
+    @property
+    def excess(self) -> float | None:
+        """How far the figure is from its target: 1 meets it exactly, 2 is twice as far.
+
+        None if there is no target, or no ratio to hold against it.
+        """
+        figure = self.ours if self.limit is None else self.ratio
+        if self.target is None or figure is None:
+            return None
+        if self.is_more_better:
+            return self.target / figure if figure else math.inf
+        if self.target:
+            return figure / self.target
+        return math.inf if figure else 0.0
 
     @property
     def is_met(self) -> bool | None:
         """Whether the target was reached; None when there is none."""
-        if self.target is None:
-            return None
-        return self.ours >= self.target if self.is_more_better else self.ours <= self.target
+        return None if self.excess is None else self.excess <= 1
 
     def to_json(self) -> dict[str, object]:
         """The row as it stands in a result file."""
@@ -65,6 +90,8 @@ class Row:
             "ours": self.ours,
             "unit": self.unit,
             "peers": dict(self.peers),
+            "limit": self.limit,
+            "ratio": self.ratio,
             "target": self.target,
             "met": self.is_met,
         }
@@ -128,8 +155,19 @@ class Bench:
         *,
         target: float | None = None,
         is_more_better: bool = False,
+        limit: str | None = None,
     ) -> Row:
-        """Measure ours and the peers in turns, and note the medians."""
+        """Measure ours and the peers in turns, and add a row of the medians.
+
+        Args:
+            work: what is done.
+            unit: of all figures.
+            ours: measures our own.
+            peers: measure the others, by name.
+            target: bound of ours, or of its ratio to the limit.
+            is_more_better: whether the target is a least figure.
+            limit: the peer to which the target is a ratio.
+        """
         measures = {"": ours, **(peers or {})}
         figures: dict[str, list[float]] = {name: [] for name in measures}
         for run in range(self.runs):
@@ -138,7 +176,13 @@ class Bench:
                 figures[name].append(_undisturbed(measures[name]))
         medians = {name: statistics.median(of_one) for name, of_one in figures.items()}
         return self.add(
-            work, unit, medians.pop(""), medians, target=target, is_more_better=is_more_better
+            work,
+            unit,
+            medians.pop(""),
+            medians,
+            target=target,
+            is_more_better=is_more_better,
+            limit=limit,
         )
 
     def add(
@@ -150,9 +194,10 @@ class Bench:
         *,
         target: float | None = None,
         is_more_better: bool = False,
+        limit: str | None = None,
     ) -> Row:
-        """Note a figure that was measured some other way."""
-        row = Row(work, ours, unit, peers or {}, target, is_more_better)
+        """Add a figure that was measured some other way; arguments as for `compare`."""
+        row = Row(work, ours, unit, peers or {}, target, is_more_better, limit)
         self.rows.append(row)
         return row
 
@@ -200,7 +245,7 @@ def run_benchmark(name: str, bench: Bench, results: Path = RESULTS) -> Path:
 
 def table(rows: list[Row]) -> str:
     """The rows for people: one line each, peers after ours, missed targets in capitals."""
-    lines = [("WORK", "OURS", "UNIT", "TARGET", "", "PEERS")]
+    lines = [("WORK", "OURS", "UNIT", "RATIO", "TARGET", "", "PEERS")]
     for row in rows:
         sign = ">=" if row.is_more_better else "<="
         lines.append(
@@ -208,6 +253,7 @@ def table(rows: list[Row]) -> str:
                 row.work,
                 _figure(row.ours),
                 row.unit,
+                "" if row.ratio is None else _figure(row.ratio),
                 "" if row.target is None else f"{sign} {_figure(row.target)}",
                 {True: "met", False: "MISSED", None: ""}[row.is_met],
                 ", ".join(f"{name} {_figure(value)}" for name, value in row.peers.items()),
@@ -216,10 +262,23 @@ def table(rows: list[Row]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in (1, 3) else cell.ljust(width)
+            cell.rjust(width) if column in (1, 3, 4) else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
+    )
+
+
+def summary(rows: list[Row]) -> str:
+    """Count the targets that are met and missed, and name the row that is farthest from its own."""
+    with_target = [row for row in rows if row.excess is not None]
+    if not with_target:
+        return "no targets"
+    met = sum(row.is_met is True for row in with_target)
+    worst = max(with_target, key=lambda row: row.excess or 0.0)
+    return (
+        f"targets: {met} met, {len(with_target) - met} missed; farthest: {worst.work}, "
+        f"{_figure(worst.excess or 0.0)} x its target"
     )
 
 

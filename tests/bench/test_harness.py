@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import tables
-from tests.bench.harness import Bench, Row, benchmark_names, run_benchmark, table
+from tests.bench.harness import Bench, Row, benchmark_names, run_benchmark, summary, table
 from tests.fakes.lpm_oracle import LpmOracle
 
 
@@ -43,6 +43,39 @@ def test_a_target_is_met_or_missed_in_the_right_direction(
     assert Row("x", ours, "s", {}, target, is_more_better).is_met is met
 
 
+@pytest.mark.parametrize(
+    ("ours", "limit", "target", "is_more_better", "met", "excess"),
+    [
+        (3.0, 2.0, 1.5, False, True, 1.0), (4.0, 2.0, 1.5, False, False, 4 / 3),
+        (3.0, 4.0, 0.5, True, True, 2 / 3), (1.0, 4.0, 0.5, True, False, 2.0),
+        (1.0, 0.0, 2.0, False, None, None),
+    ],
+)  # fmt: skip
+def test_a_target_may_be_a_ratio_to_a_peer_of_the_same_run(
+    ours: float,
+    limit: float,
+    target: float,
+    is_more_better: bool,
+    met: bool | None,
+    excess: float | None,
+) -> None:
+    row = Row("x", ours, "s", {"kernel": limit, "bird": 9.0}, target, is_more_better, "kernel")
+    assert row.is_met is met
+    assert row.excess == (None if excess is None else pytest.approx(excess))
+
+
+def test_the_summary_names_the_row_that_is_farthest_from_its_target() -> None:
+    rows = [
+        Row("near", 3, "s", {"kernel": 2}, 1.4, limit="kernel"),
+        Row("far", 9, "s", {}, 3),
+        Row("good", 1, "s", {}, 3),
+        Row("none", 1, "s"),
+        Row("left out", 1, "s", {}, 2, limit="bird"),
+    ]
+    assert summary(rows) == "targets: 1 met, 2 missed; farthest: far, 3 x its target"
+    assert summary([Row("none", 1, "s")]) == "no targets"
+
+
 def test_a_missing_peer_is_named_with_its_package() -> None:
     said: list[str] = []
     bench = Bench(say=said.append)
@@ -67,7 +100,9 @@ def test_every_benchmark_runs_and_writes_its_rows(name: str, tmp_path: Path) -> 
     rows = json.loads(run_benchmark(name, bench, tmp_path).read_text())
     assert rows
     for row in rows:
-        assert list(row) == ["work", "ours", "unit", "peers", "target", "met"]
+        assert list(row) == [
+            "work", "ours", "unit", "peers", "limit", "ratio", "target", "met",
+        ]  # fmt: skip
         assert row["ours"] >= 0
 
 
