@@ -16,9 +16,9 @@ import pwd
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ipc.lazy_dataclass import dataclass, field
 from routed.config.check import Draft, find_problems
 from routed.config.load import ConfigError, load_text
 from routed.config.rules import RuleConfig
