@@ -6,6 +6,8 @@ read files of other users through the daemon. A file can be checked before a dae
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ipc.blocking import ControlError, ExitStatus
 from routed.config.load import ConfigError, load_file
 from routed.config.secrets import KeyFileError, read_secrets
@@ -13,14 +15,20 @@ from routed.config.secrets import KeyFileError, read_secrets
 __all__ = ["check_file"]
 
 
-def check_file(path: str) -> list[str]:
+def check_file(path: str, base: str | None = None) -> list[str]:
     """Check a file and the key files that it names. Returns the lines to print if it is valid.
+
+    Args:
+        path: of the file.
+        base: the directory where relative paths of key files start; None: that of the file. So a
+            copy can be checked before it takes the place of the file.
 
     Raises:
         ControlError: the file has errors; one line each, as `file:line:column: path: expectation`.
     """
     try:
-        read_secrets(load_file(path, is_from_terminal=True), path)
+        config = load_file(path, is_from_terminal=True)
+        read_secrets(config, path, None if base is None else Path(base))
     except ConfigError as error:
         raise _wrong(str(error)) from error
     except KeyFileError as error:

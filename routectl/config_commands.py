@@ -85,6 +85,11 @@ CONFIGURATION = (
                 ValueKind.FILE,
                 "Another file, read and checked by routectl itself, without a daemon or a role",
             ),
+            Keyword(
+                "base",
+                ValueKind.FILE,
+                "With a file: the directory where relative paths of key files start",
+            ),
         ),
     ),
 )

@@ -225,7 +225,7 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
         case Check(build) if (path := invocation.value("file")) is not None:
             from routectl.checking import check_file  # imports YAML
 
-            output.report(check_file(path))
+            output.report(check_file(path, invocation.value("base")))
         case Check(build):
             output.report(client.ask(build(invocation)).result().lines)
         case ExplainAddress(build, form):

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from ipc.client import Client, ControlError
+from routed.client import Client, ControlError
 
 
 def is_healthy(command: str, limit_s: float) -> bool:

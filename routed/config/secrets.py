@@ -47,18 +47,21 @@ class KeyFileError(Exception):
         self.problems = problems
 
 
-def read_secrets(config: Config, config_path: str) -> tuple[SharedSecret, ...]:
+def read_secrets(
+    config: Config, config_path: str, directory: Path | None = None
+) -> tuple[SharedSecret, ...]:
     """Read every secret that a configuration names.
 
     Args:
         config: the configuration.
-        config_path: path of its file; relative paths of key files start from its directory.
+        config_path: path of its file.
+        directory: where relative paths of key files start; by default, the directory of the file.
 
     Raises:
         KeyFileError: a key file is unreadable or accessible to others, or a secret is too short or
             too long; has all problems.
     """
-    directory = Path(config_path).parent
+    directory = directory or Path(config_path).parent
     problems: list[tuple[str, KeyConfig, str]] = []
     secrets: list[SharedSecret] = []
     for key_set in config.keys:

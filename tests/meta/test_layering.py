@@ -66,6 +66,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "routed.fib.routes.extension", "routed.kernel_import", "routed.liveness.main",
         "routed.netlink", "routed.parent", "routed.snapshot.parts",
     },
+    "routed.client": {"ipc"},
     "routed.replay": {"routed.config.scalars", "routed.nup"},
     "routed.__main__": {"routed.cli"},
 }  # fmt: skip

@@ -43,6 +43,22 @@ def test_key_files_are_judged_too(tmp_path: Path) -> None:
     assert "no.key" in errors
 
 
+def test_a_copy_elsewhere_is_checked_as_if_it_were_in_its_place(tmp_path: Path) -> None:
+    place, elsewhere = tmp_path / "etc", tmp_path / "tmp"
+    place.mkdir()
+    elsewhere.mkdir()
+    (place / "core.key").write_bytes(b"0123456789abcdef")
+    (place / "core.key").chmod(0o600)
+    copy = elsewhere / "routes.yaml"
+    copy.write_text(
+        "router_id: 10.255.0.1\nuser: root\nkeys:\n  core: [{id: 1, secret_file: core.key}]\n"
+    )
+    status, _, errors = run(f"check {copy}")
+    assert (status, "core.key" in errors) == (ExitStatus.REFUSED, True)
+    for line in (f"check {copy} base {place}", f"check {copy} --base {place}"):
+        assert run(line) == (ExitStatus.DONE, f"{copy} is right\n", "")
+
+
 def test_without_a_file_the_daemon_is_asked() -> None:
     status, _, errors = run("check")
     assert status is ExitStatus.UNREACHABLE
