@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ipc.blocking import ControlClient, ControlError, DaemonUnreachable, ExitStatus
 from ipc.control import (
+    Configure,
     Request,
     RouteChange,
     ShowCounters,
@@ -221,7 +222,7 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
         case Ask(build, form):
             output.show(form, client.ask(build(invocation)).pages())
         case Command(build):
-            output.report(client.ask(build(invocation)).result().lines)
+            _command(client, build(invocation), output)
         case Check(build) if (path := invocation.value("file")) is not None:
             from routectl.checking import check_file  # imports YAML
 
@@ -275,6 +276,17 @@ def _carry_out_here(
             output.report(describe(invocation.values.get("command", ())))
         case LocalAction.QUIT:
             pass  # ends the shell, which checks for it; there is nothing to end elsewhere
+
+
+def _command(client: ControlClient, request: Request, output: Output) -> None:
+    """Execute a request that changes something, or show what a reload would change."""
+    answer = client.ask(request)
+    if isinstance(request, Configure) and request.action == "plan":
+        from routectl.render.views import PLAN
+
+        output.show(PLAN, answer.pages())
+    else:
+        output.report(answer.result().lines)
 
 
 def _save(invocation: Invocation, client: ControlClient, request: Request, output: Output) -> None:

@@ -155,10 +155,12 @@ class Sections:
 class TextLines:
     """A form with one line per row, written as the row arrives."""
 
-    __slots__ = ("text",)
+    __slots__ = ("empty", "text")
 
-    def __init__(self, text: Callable[[Row], str]) -> None:
+    def __init__(self, text: Callable[[Row], str], empty: str = "") -> None:
+        """Declare the lines; `empty` is printed when there are no rows."""
         self.text = text
+        self.empty = empty
 
 
 Form = TextTable | Record | Sections | TextLines
@@ -195,10 +197,7 @@ class TextOutput:
                     for row in page:
                         self._show_sections(form, row)
             case TextLines():
-                for page in pages:
-                    for row in page:
-                        self.write_line(printable(form.text(row)))
-                    self._out.flush()
+                self._show_lines(form, pages)
         self._out.flush()
 
     @property
@@ -258,6 +257,16 @@ class TextOutput:
         if self._errors.isatty():
             self._errors.write("\r\x1b[K")
             self._errors.flush()
+
+    def _show_lines(self, form: TextLines, pages: Iterable[Sequence[Row]]) -> None:
+        is_empty = True
+        for page in pages:
+            for row in page:
+                is_empty = False
+                self.write_line(printable(form.text(row)))
+            self._out.flush()
+        if is_empty and form.empty:
+            self.write_aside(form.empty)
 
     def _show_sections(self, sections: Sections, row: Row) -> None:
         is_first = True

@@ -38,6 +38,7 @@ __all__ = [
     "MEMORY",
     "METRICS",
     "NEIGHBORS",
+    "PLAN",
     "PROTOCOL",
     "ROUTES",
     "RULES",
@@ -180,6 +181,8 @@ STATUS = Record(
 )
 
 HEALTH = TextLines(verdict)
+
+PLAN = TextLines(lambda row: str(row.get("text")), empty="nothing would change")
 
 METRICS = TextLines(lambda row: str(row.get("text")))
 

@@ -90,6 +90,7 @@ from routed.control.views import (
 )
 from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.model.command import FibCommand, ReloadAction
+from routed.model.plan_step import PlanStep
 from routed.model.prefix import Address, Prefix
 
 __all__ = ["HANDLERS", "Handler"]
@@ -292,7 +293,12 @@ async def configure(daemon: Daemon, request: Configure, caller: Caller) -> Answe
     if request.token and action is not ReloadAction.CONFIRM:
         return _usage(f"a name belongs to `confirm`, not to {action.value}")
     token = request.token[:TOKEN_MAX]
-    return await _command(daemon, ReloadRequested(caller.uid, caller.pid, action, confirm_s, token))
+    answer = await _command(
+        daemon, ReloadRequested(caller.uid, caller.pid, action, confirm_s, token)
+    )
+    if action is ReloadAction.PLAN and answer.result.code is ResultCode.OK:
+        return Views(PlanStep, [PlanStep.unpacked(line) for line in answer.result.lines])
+    return answer
 
 
 async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller) -> Answer:

@@ -39,7 +39,7 @@ import trio
 from ipc.lazy_dataclass import dataclass
 from routed.config.diff import ConfigDelta, compare
 from routed.config.load import ConfigError
-from routed.config.plan import plan
+from routed.config.plan import plan, reload_steps
 from routed.config.schema import Config
 from routed.imsg.messages import ConfigState, ReloadFinished
 from routed.model.command import ReloadAction
@@ -288,10 +288,10 @@ class Transactions:
         lines = [*delta.changes, *differing]
         if action is ReloadAction.PLAN:
             links = self._switch.nup_sockets.link_plans(new.interfaces)
-            lines = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
-            lines += [
-                f"adjacency   {change}: links sign and verify accordingly" for change in differing
-            ]
+            steps = await self._reader.compute(lambda: plan(in_force, delta.effective, links))
+            steps += reload_steps(differing, delta.needs_restart)
+            lines = [step.packed() for step in steps]
+            return ReloadFinished(True, tuple(lines), changes_state=False)
         if action is ReloadAction.CHECK:
             noun = "change" if len(lines) == 1 else "changes"
             lines = [f"{self._path} is valid; a reload would make {len(lines)} {noun}"]

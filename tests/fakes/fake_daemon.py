@@ -45,6 +45,7 @@ from routed.control.views import (
 from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.log.events import EVENTS
 from routed.model.command import FibCommand, ReloadAction
+from routed.model.plan_step import PlanStep
 from routed.model.prefix import Address, Prefix
 from routed.parent.listeners import close_listener, open_management_listener
 from tests.fakes.fake_dataplane import FakeDataplane
@@ -62,6 +63,7 @@ from tests.fakes.fake_views import (
     METRICS,
     NEIGHBORS,
     NEXTHOPS,
+    PLAN,
     PROTOCOLS,
     RELOADED,
     ROUTES,
@@ -81,6 +83,7 @@ class FakeDaemon:
     route_views: tuple[RouteView, ...] = ROUTES
     fib_views: tuple[FibView, ...] = FIB
     reload_outcome: CommandOutcome = RELOADED
+    plan: tuple[PlanStep, ...] = PLAN
     reloads: list[tuple[int, int]] = field(default_factory=list)
     """uid and pid of each client that requested a reload."""
     fib_outcome: CommandOutcome = COUPLED
@@ -253,6 +256,8 @@ class FakeDaemon:
             self.reloads.append((request.uid, request.pid))
         self.configured.append((request.action, request.confirm_s))
         self.confirmed.append(request.token)
+        if request.action is ReloadAction.PLAN:
+            return CommandOutcome(True, tuple(step.packed() for step in self.plan))
         return self.reload_outcome
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from routed.control.views import (
     StatusView,
     TopologyView,
 )
+from routed.model.plan_step import PlanStep, route_step
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource, RouteType
 from routed.model.rule import ANY_DSCP, Masked, PolicyRule, RuleAction
@@ -338,6 +339,14 @@ PROTOCOLS = (
 
 COUPLED = CommandOutcome(True, ("coupled: 3 of 3 routes in the kernel",))
 RELOADED = CommandOutcome(True, ("1 static route added",))
+
+PLAN = (
+    route_step("install", "route 10.9.2.0/24", None, "blackhole"),
+    PlanStep(
+        "change", "adjacency eth0", "cost 10", "cost 77",
+        "adjacency   eth0: cost 10 -> 77, stays up",
+    ),
+)  # fmt: skip
 
 EXPLAINED = ExplainView(
     address=Address.parse("10.1.2.3"),

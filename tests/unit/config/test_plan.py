@@ -13,6 +13,7 @@ from routed.config.interface_match import interface_for
 from routed.config.load import load_file, load_text
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config, Nested, options_of
+from routed.model.plan_step import PlanStep
 
 FULL = load_file(Path(__file__).resolve().parents[3] / "configs" / "full.yaml")
 TEXT = "router_id: 10.255.0.1\nuser: nobody\n"
@@ -55,22 +56,63 @@ def test_whatever_a_reload_follows_has_a_line_both_ways(new: Config) -> None:
     assert plan(new, compare(new, BASE).effective, []), "and back"
 
 
+def texts(old: Config, new: Config) -> list[str]:
+    return [step.text for step in plan(old, new, [])]
+
+
+@pytest.mark.parametrize("new", CHANGED)
+def test_every_step_has_its_fields_and_survives_the_way_to_a_client(new: Config) -> None:
+    steps = plan(BASE, compare(BASE, new).effective, [])
+    for step in steps:
+        assert step.action in ACTIONS
+        assert step.object
+        assert PlanStep.unpacked(step.packed()) == step
+
+
+ACTIONS = {
+    "install", "replace", "remove", "add", "begin", "end", "change", "open", "close", "move",
+    "restart",
+}  # fmt: skip
+"""Those that docs/routectl.md names."""
+
+
+def test_a_changed_route_and_a_changed_cost_have_before_and_after() -> None:
+    old, new = (
+        load_text(f"{TEXT}static: [{{prefix: 10.0.0.0/8, via: 192.0.2.{number}}}]\n")
+        for number in (1, 2)
+    )
+    (step,) = plan(old, new, [])
+    assert step == PlanStep(
+        "replace", "route 10.0.0.0/8", "via 192.0.2.1", "via 192.0.2.2",
+        "kernel      replace 10.0.0.0/8 via 192.0.2.2",
+    )  # fmt: skip
+    (step,) = plan(new, load_text(TEXT), [])
+    assert (step.action, step.before, step.after) == ("remove", "via 192.0.2.2", None)
+
+
+def test_a_long_step_fits_into_a_line_and_a_line_that_is_none_is_a_text() -> None:
+    step = PlanStep("change", "x" * 9999, "y" * 9999, None, "z" * 9999)
+    assert len(step.packed()) < 1000
+    assert PlanStep.unpacked(step.packed()).text == "z" * 300
+    assert PlanStep.unpacked("and 7 more") == PlanStep("", "", None, None, "and 7 more")
+
+
 def test_enough_options_are_looked_at() -> None:
     assert len(CHANGED) >= 15
 
 
 def test_rules_summaries_and_keys_are_named_one_by_one() -> None:
-    lines = plan(BASE, FULL, [])
+    lines = texts(BASE, FULL)
     assert "kernel      add rule 1000: from 10.1.0.0/16 lookup 100 (IPV4)" in lines
     assert "announced   summary 10.20.0.0/16 begins" in lines
-    assert plan(FULL, BASE, []).count("announced   summary 10.20.0.0/16 ends") == 1
+    assert texts(FULL, BASE).count("announced   summary 10.20.0.0/16 ends") == 1
     assert any(line.startswith("adjacency   keys 'core' are new") for line in lines)
 
 
 def test_a_link_that_is_here_is_said_once() -> None:
     new = load_text("router_id: 10.255.0.1\nuser: nobody\ninterfaces: {eth0: {cost: 7}, wg0: {}}\n")
     links = [LinkPlan("eth0", None, interface_for(new.interfaces, "eth0"), has_socket=False)]
-    assert plan(BASE, new, links) == [
+    assert [step.text for step in plan(BASE, new, links)] == [
         "adjacency   eth0: begins",
         "socket      eth0: opened",
         "adjacency   wg0: no such interface now; applies if one appears",

@@ -120,7 +120,7 @@ def test_a_denied_route_gets_no_attributes() -> None:
 
 def test_the_plan_of_a_reload_names_attributes() -> None:
     old, new = static("via: 192.0.2.2"), static("via: 192.0.2.2, src: 192.0.2.1, mtu: 1400")
-    lines = list(plan(old, new, []))
+    lines = [step.text for step in plan(old, new, [])]
     assert "kernel      replace 10.0.0.0/8 via 192.0.2.2 src 192.0.2.1 mtu 1400" in lines
 
 

@@ -191,9 +191,10 @@ async def test_looking_changes_nothing(tmp_path: Path, action: ReloadAction) -> 
                 "interface eth0 changed", "static 10.9.1.0/24 removed", "static 10.9.2.0/24 added",
             ),
             ReloadAction.PLAN: (
-                "kernel      install 10.9.2.0/24 blackhole",
-                "kernel      remove 10.9.1.0/24 blackhole",
-                "adjacency   eth0: cost 10 -> 77, stays up",
+                '["install","route 10.9.2.0/24",null,"blackhole"]',
+                '["remove","route 10.9.1.0/24","blackhole",null]',
+                '["change","adjacency eth0","cost 10","cost 77",'
+                '"adjacency   eth0: cost 10 -> 77, stays up"]',
             ),
         }[action] == answer.lines  # fmt: skip
         assert scene.switch.switches == []
@@ -440,7 +441,7 @@ def test_a_plan_names_sockets_and_announcements() -> None:
         )
         for name in ("eth0", "eth1")
     ]
-    assert plan(old, new, links) == [
+    assert [step.text for step in plan(old, new, links)] == [
         "adjacency   eth0: ends with a GOODBYE to the neighbors",
         "socket      eth0: closed",
         "adjacency   eth1: begins",
@@ -677,7 +678,8 @@ async def test_looking_at_secrets_that_a_reload_would_change_names_them(tmp_path
         scene.switch.changed_secrets = ["secrets changed"]
         assert (await scene.ask(ReloadAction.DIFF)).lines == ("secrets changed",)
         assert (await scene.ask(ReloadAction.PLAN)).lines == (
-            "adjacency   secrets changed: links sign and verify accordingly",
+            '["change","secrets",null,null,'
+            '"adjacency   secrets changed: links sign and verify accordingly"]',
         )
         assert (await scene.ask(ReloadAction.CHECK)).lines[0].endswith("would make 1 change")
 
