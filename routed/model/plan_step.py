@@ -7,7 +7,8 @@ It travels as a line of text in the answer of the parent, so it has a packed for
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+
+from ipc.lazy_dataclass import dataclass
 
 __all__ = ["PlanStep", "route_step"]
 
