@@ -43,6 +43,7 @@ from routed.liveness.reports import BfdReporter
 from routed.model.bfd import BfdSettings
 from routed.sandbox.confine import ConfinementError, confine_engine
 from routed.sandbox.preload import load_what_tracebacks_need
+from routed.sandbox.priority import raise_priority
 from routed.sandbox.syscalls import LIVENESS_ALLOWED
 
 __all__ = ["run_liveness"]
@@ -78,6 +79,7 @@ async def _be_liveness(channel: socket.socket, uid: int, gid: int, sandbox: str)
         ConfinementError: the sandbox cannot be entered as configured.
     """
     load_what_tracebacks_need()
+    raise_priority()  # where it is not permitted, deadlines are missed under load
     confinement = confine_engine(uid, gid, has_sandbox=sandbox != "off", allowed=LIVENESS_ALLOWED)
     if sandbox == "required" and confinement.missing:
         missing = " and ".join(confinement.missing)

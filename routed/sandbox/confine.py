@@ -28,7 +28,7 @@ import signal
 from collections.abc import Sequence
 
 from ipc.lazy_dataclass import dataclass
-from routed.sandbox import capabilities, landlock, seccomp, syscalls
+from routed.sandbox import capabilities, landlock, priority, seccomp, syscalls
 from routed.sandbox.capabilities import Capability
 from routed.sandbox.kernel import prctl
 from routed.sandbox.seccomp import Installed
@@ -139,6 +139,7 @@ def confine_parent(engine_uid: int) -> frozenset[Capability]:
     Raises:
         ConfinementError: a step failed.
     """
+    priority.permit_priority()
     try:
         own_uid = os.getuid()
         left = capabilities.keep_only(
@@ -218,6 +219,7 @@ def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
     resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+    priority.forbid_priority()
     for limit, most in _MOST.items():
         _, hard = resource.getrlimit(limit)
         if hard == resource.RLIM_INFINITY or hard > most:

@@ -136,6 +136,19 @@ def test_a_dead_peer_takes_its_next_hops_along_and_brings_them_back(lab: Lab) ->
     assert events.count("bfd-down") == 1
 
 
+def test_the_liveness_process_has_a_high_priority(lab: Lab) -> None:
+    pid = liveness_pid(lab, "A")
+    script = f"""
+import os
+from routed.sandbox.priority import permit_priority
+print(os.getpriority(os.PRIO_PROCESS, {pid}), os.nice(0), permit_priority())
+"""
+    done = lab.run("A", [sys.executable, "-c", script])
+    assert done.returncode == 0, done.stderr
+    liveness, own, is_permitted = done.stdout.split()
+    assert liveness == ("-20" if is_permitted == "True" else own)
+
+
 def test_a_peer_that_falls_silent_while_its_link_is_up(lab: Lab) -> None:
     pid = liveness_pid(lab, "C")
     send_signal(lab, "C", pid, signal.SIGSTOP)
