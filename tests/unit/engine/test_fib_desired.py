@@ -12,6 +12,7 @@ from routed.engine.fib.desired import UPDATE_ROUTES_MAX, WINDOW_UPDATES, Desired
 from routed.fib.routes.ownership import Ownership, RouteValue
 from routed.imsg.messages import FibUpdate
 from routed.model.fib import FibCounters, FibFailure
+from routed.model.kernel_attributes import KernelAttributes, attributes_of
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NextHop, RouteType
@@ -139,16 +140,37 @@ def test_no_more_updates_than_the_window_are_in_flight() -> None:
     assert not wanted.desired.has_unsent
 
 
+def largest(family: Family, number: int) -> KernelAttributes:
+    """Return attributes of nearly the largest size, other ones for each number."""
+    words = {
+        "window": str(2**32 - 1 - number), "mtu": "lock 65520", "advmss": "lock 65495",
+        "initcwnd": f"lock {2**32 - 1}", "initrwnd": f"lock {2**32 - 1}", "hoplimit": "lock 255",
+        "rto_min": "120000ms", "quickack": "lock 1", "congctl": f"lock {'c' * 15}",
+        "features": "lock ecn", "src": "192.0.2.255" if family is Family.IPV4 else "fe80::ffff",
+    }  # fmt: skip
+    if family is Family.IPV4:
+        words |= {"scope": "252", "realm": "65535/65535", "tos": "0xfc"}
+    found = attributes_of(tuple(words.items()))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("hops_of_each", [0, 1, 8])
+@pytest.mark.parametrize("has_attributes", [False, True])
 @pytest.mark.parametrize("family", Family)
-def test_the_largest_update_fits_a_frame(family: Family) -> None:
+def test_the_largest_update_fits_a_frame(
+    family: Family, has_attributes: bool, hops_of_each: int
+) -> None:
     wanted = Wanted()
     for number in range(UPDATE_ROUTES_MAX):
         hops = tuple(
             NextHop(Address(Family.IPV6, (1 << 127) + number * 8 + hop), 2**31 - 1, 256)
-            for hop in range(8)
+            for hop in range(hops_of_each)
         )
         prefix = Prefix(family, number << (family.width - 24), 24)
-        wanted.set_desired(prefix, DesiredRoute(RouteType.UNICAST, hops))
+        attributes = largest(family, number) if has_attributes else None
+        kind = RouteType.UNICAST if hops else RouteType.BLACKHOLE
+        wanted.set_desired(prefix, DesiredRoute(kind, hops, attributes=attributes))
     said: dict[Prefix, RouteValue] = {}
     while (update := wanted.desired.pop_update()) is not None:
         assert len(encode(update)) < INTERNAL_FRAME_MAX_BYTES - 64

@@ -6,8 +6,9 @@ import pytest
 
 from routed.config.load import load_text
 from routed.engine.fib.filter import KernelFilter
+from routed.model.kernel_attributes import KernelAttributes, attributes_of
 from routed.model.prefix import Prefix
-from routed.model.route import RouteSource
+from routed.model.route import PathAttributes, RouteSource, RouteType
 
 RULES = """\
 router_id: 10.255.0.1
@@ -44,3 +45,64 @@ def test_the_first_matching_rule_decides(
 def test_without_rules_every_route_is_installed() -> None:
     assert not KernelFilter()
     assert KernelFilter().refusal(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, 0) == ""
+
+
+SETTING = """\
+router_id: 10.255.0.1
+user: root
+filters:
+  kernel:
+    - {source: neighbor, set_src: 10.255.0.1, set_mtu: 1400, set_pref: low, set_realm: 7}
+    - {source: static, set_mtu: lock 1300, set_tos: 0x10}
+    - {match: ["::/0 le 128"], set_src: "2001:db8::1", set_pref: high}
+"""
+
+
+def path(
+    source: RouteSource, own: KernelAttributes | None = None, kind: RouteType = RouteType.UNICAST
+) -> PathAttributes:
+    return PathAttributes(1, 0, source, "", type=kind, kernel_attributes=own)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "attributes", "words"),
+    [
+        (
+            "10.0.0.0/8",
+            path(RouteSource.NEIGHBOR),
+            {"src": "10.255.0.1", "mtu": "1400", "realm": "7"},
+        ),
+        ("2001:db8::/32", path(RouteSource.NEIGHBOR), {"mtu": "1400", "pref": "low"}),
+        ("10.0.0.0/8", path(RouteSource.INJECTED), {}),
+        ("2001:db8::/32", path(RouteSource.INJECTED), {"src": "2001:db8::1", "pref": "high"}),
+        (
+            "2001:db8::/32",
+            path(RouteSource.INJECTED, kind=RouteType.BLACKHOLE),
+            {"src": "2001:db8::1"},
+        ),
+        (
+            "10.0.0.0/8",
+            path(RouteSource.STATIC, attributes_of((("src", "192.0.2.1"), ("mtu", "1500")))),
+            {"src": "192.0.2.1", "tos": "0x10", "mtu": "lock 1300"},
+        ),
+    ],
+)
+def test_a_rule_sets_what_a_route_of_that_family_and_type_can_have(
+    prefix: str, attributes: PathAttributes, words: dict[str, str]
+) -> None:
+    kernel_filter = KernelFilter(load_text(SETTING, "routes.yaml").filters.kernel)
+    for _ in range(2):
+        found = kernel_filter.attributes_of(Prefix.parse(prefix), attributes)
+        assert ({} if found is None else dict(found.words)) == words
+        assert found == kernel_filter.attributes_of(Prefix.parse(prefix), attributes)
+
+
+def test_routes_that_share_attributes_share_the_result() -> None:
+    kernel_filter = KernelFilter(load_text(SETTING, "routes.yaml").filters.kernel)
+    neighbor = path(RouteSource.NEIGHBOR)
+    first, second = (
+        kernel_filter.attributes_of(Prefix.parse(f"10.{number}.0.0/16"), neighbor)
+        for number in (1, 2)
+    )
+    assert first is second
+    assert first is not None

@@ -25,6 +25,7 @@ from routed.engine.injection.journal import (
 )
 from routed.engine.injection.leases import InjectedRoutes
 from routed.imsg.columns import pack_keys
+from routed.model.kernel_attributes import attributes_of
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteType
 from routed.rib.table import Rib
@@ -33,8 +34,11 @@ PREFIXES = [Prefix(Family.IPV4, (10 << 24) + (number << 16), 16) for number in r
 OWNERS = ("uid0", "uid1000/web")
 ATTRIBUTES = (
     KeptAttributes(RouteType.BLACKHOLE, (), 0, 0),
-    KeptAttributes(RouteType.UNICAST, (Gateway(Address.parse("192.0.2.1"), "eth0"),), 7, 9),
-)
+    KeptAttributes(
+        RouteType.UNICAST, (Gateway(Address.parse("192.0.2.1"), "eth0"),), 7, 9,
+        attributes_of((("src", "192.0.2.9"), ("mtu", "lock 1400"), ("tos", "0x10"))),
+    ),
+)  # fmt: skip
 
 Held = dict[tuple[str, str], tuple[RouteType, int, float | None]]
 
