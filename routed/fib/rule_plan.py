@@ -15,7 +15,7 @@ Source: rule_find() in net/core/fib_rules.c, fib4_rule_compare() in net/ipv4/fib
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
@@ -27,13 +27,9 @@ __all__ = ["RulePlan", "is_removed_by", "order_of", "plan_rules"]
 
 _COMPARED_ALWAYS = 3
 """Family, priority and action: the first fields of a rule."""
-_COMPARED_NEVER = {"is_inverted", "goto_priority"}
-_COMPARED_IF_GIVEN = [
-    (position, PolicyRule._field_defaults[field])
-    for position, field in enumerate(PolicyRule._fields)
-    if position >= _COMPARED_ALWAYS and field not in _COMPARED_NEVER
-]
-"""Positions of the fields of a rule that a removal compares unless they have this value."""
+_COMPARED_NEVER = frozenset(map(PolicyRule._fields.index, ("is_inverted", "goto_priority")))
+_UNSET = tuple(PolicyRule._field_defaults.get(field) for field in PolicyRule._fields)
+"""The value of each field that is not given, and is then not compared."""
 
 
 class RulePlan(NamedTuple):
@@ -65,17 +61,30 @@ def plan_rules(desired: Iterable[PolicyRule], seen: Iterable[SeenRule], protocol
     plan = RulePlan(sorted(wanted.difference(ours), key=order_of), [], [])
     ours.sort(key=_group_of)  # stable: the kernel's order within a priority stays
     for _, group in groupby(ours, _group_of):
-        _plan_removals(list(group), wanted, plan)
+        listed = list(group)
+        if len(set(listed)) < len(listed) or not wanted.issuperset(listed):
+            _plan_removals(listed, wanted, plan)
     return plan
 
 
 def is_removed_by(rule: PolicyRule, request: PolicyRule) -> bool:
     """Whether the kernel takes a rule for the one that a removal asks for."""
-    if rule[:_COMPARED_ALWAYS] != request[:_COMPARED_ALWAYS]:
-        return False
-    return all(
-        request[position] in (unset, rule[position]) for position, unset in _COMPARED_IF_GIVEN
+    compared = _compared_fields(request)
+    return _project(rule, compared) == _project(request, compared)
+
+
+def _compared_fields(request: PolicyRule) -> tuple[int, ...]:
+    """Return the positions of the fields that a removal compares."""
+    return tuple(
+        position
+        for position, unset in enumerate(_UNSET)
+        if position not in _COMPARED_NEVER
+        and (position < _COMPARED_ALWAYS or request[position] != unset)
     )
+
+
+def _project(rule: PolicyRule, positions: tuple[int, ...]) -> tuple[object, ...]:
+    return tuple([rule[position] for position in positions])
 
 
 def _group_of(rule: PolicyRule) -> tuple[int, int]:
@@ -86,12 +95,42 @@ def _plan_removals(listed: list[PolicyRule], wanted: set[PolicyRule], plan: Rule
     """Plan the removals from the rules of one priority, given in the kernel's order."""
     surplus = Counter(listed)
     surplus.subtract(wanted.intersection(listed))
-    for rule in list(listed):
+    kernel = _KernelList(listed)
+    for rule in listed:
         while surplus[rule] > 0:
-            taken = next(each for each in listed if is_removed_by(each, rule))
-            listed.remove(taken)
+            taken = kernel.remove(rule)
             plan.removals.append(rule)
             if surplus[taken] > 0:
                 surplus[taken] -= 1
             else:
                 plan.copies.append(taken)
+
+
+class _KernelList:
+    """The kernel's rules of one priority, from which removals are simulated.
+
+    Rules are indexed by the fields that a removal compares, once for each such set of fields.
+    """
+
+    def __init__(self, listed: list[PolicyRule]) -> None:
+        """Start with a list, in the kernel's order."""
+        self._listed = listed
+        self._is_removed = bytearray(len(listed))
+        self._positions: dict[tuple[int, ...], dict[tuple[object, ...], deque[int]]] = {}
+
+    def remove(self, request: PolicyRule) -> PolicyRule:
+        """Remove the first rule that a request matches, and return it.
+
+        The request itself is in the list, so there is one.
+        """
+        compared = _compared_fields(request)
+        if compared not in self._positions:
+            index = self._positions[compared] = defaultdict(deque)
+            for position, rule in enumerate(self._listed):
+                index[_project(rule, compared)].append(position)
+        matching = self._positions[compared][_project(request, compared)]
+        while self._is_removed[matching[0]]:
+            matching.popleft()
+        position = matching.popleft()
+        self._is_removed[position] = True
+        return self._listed[position]

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ipc.lazy_dataclass import dataclass, field
 from routed.config.check import Draft, find_problems
 from routed.config.load import ConfigError, load_text
 from routed.config.rules import RuleConfig
@@ -69,16 +68,17 @@ class Found(NamedTuple):
     """Each with the index of its link."""
 
 
-@dataclass
 class _Draft:
     """Entries on their way into the file, and what was left out."""
 
-    statics: list[StaticConfig] = field(default_factory=list)
-    rules: list[RuleConfig] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    """A line for each route or rule: what it is, and why."""
-    others: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Number of routes that were not chosen, by protocol and table."""
+    def __init__(self) -> None:
+        """Start without entries."""
+        self.statics: list[StaticConfig] = []
+        self.rules: list[RuleConfig] = []
+        self.left_out: list[str] = []
+        """A line for each route or rule: what it is, and why."""
+        self.others: Counter[tuple[int, int]] = Counter()
+        """Number of routes that were not chosen, by protocol and table."""
 
 
 def write_document(found: Found, choice: Choice) -> str:

@@ -1,0 +1,65 @@
+"""Policy rules on the wire: what is encoded decodes as the same, and no bytes do harm."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routed.fib.rule_codec import (
+    InexpressibleRuleError,
+    SeenRule,
+    decode_rule,
+    encode_rule,
+    read_rule,
+)
+from routed.model.prefix import Family
+from routed.model.rule import PolicyRule
+from routed.netlink.message import (
+    NetlinkDecodeError,
+    NetlinkMessage,
+    pack_attribute,
+    pack_u32_attribute,
+    split_messages,
+)
+from tests.fakes.random_rules import any_rule
+
+
+def message_of(rule: PolicyRule, protocol: int) -> NetlinkMessage:
+    return next(split_messages(encode_rule(rule, protocol, 1, is_removal=False)))
+
+
+@given(any_rule(), st.integers(3, 255))
+def test_what_is_encoded_decodes_as_the_same(rule: PolicyRule, protocol: int) -> None:
+    assert decode_rule(message_of(rule, protocol)) == SeenRule(rule, protocol)
+
+
+@given(any_rule(), st.binary(max_size=40), st.integers(0, 200))
+def test_any_bytes_are_a_rule_or_an_error(rule: PolicyRule, noise: bytes, keep: int) -> None:
+    message = message_of(rule, 205)
+    for payload in (noise, message.payload[:keep] + noise, message.payload + noise):
+        with contextlib.suppress(NetlinkDecodeError, InexpressibleRuleError):
+            read_rule(message._replace(payload=payload))
+
+
+RULE = PolicyRule(Family.IPV4, 5, table_id=9)
+
+
+def test_what_the_kernel_lists_although_it_was_not_set_is_read_over() -> None:
+    """FRA_SUPPRESS_PREFIXLEN, FRA_SUPPRESS_IFGROUP, FRA_PAD, FRA_FLOW."""
+    message = message_of(RULE, 205)
+    unset = [
+        pack_u32_attribute(14, 0xFFFF_FFFF), pack_u32_attribute(13, 0xFFFF_FFFF),
+        pack_attribute(18, b""), pack_u32_attribute(11, 0),
+    ]  # fmt: skip
+    seen = decode_rule(message._replace(payload=message.payload + b"".join(unset)))
+    assert seen == SeenRule(RULE, 205)
+
+
+def test_the_kernels_own_and_what_is_not_known_are_no_rules_of_ours() -> None:
+    assert decode_rule(message_of(RULE, 2)) is None
+    message = message_of(RULE, 205)
+    assert (
+        decode_rule(message._replace(payload=message.payload + pack_u32_attribute(77, 1))) is None
+    )
