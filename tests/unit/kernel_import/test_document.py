@@ -91,6 +91,8 @@ ROUTES = [
         pack_attribute(Rta.PREFSRC, Address.parse("192.0.2.9").packed),
         pack_attribute(Rta.METRICS, pack_u32_attribute(1, 4) + pack_u32_attribute(2, 1400)),
     )), "{prefix: 10.5.0.0/16, via: 192.0.2.1, dev: eth1, src: 192.0.2.9, mtu: lock 1400}"),
+    (RouteForm("10.5.0.0/16", "192.0.2.1", 1, tos=0x10, priority=7),
+     "{prefix: 10.5.0.0/16, via: 192.0.2.1, dev: eth1, metric: 7, tos: 0x10}"),
     (RouteForm("10.6.0.0/16", ifindex=1, scope=0),
      "{prefix: 10.6.0.0/16, dev: eth1, scope: global}"),
     (RouteForm("10.7.0.0/16", ifindex=1, kind=2, scope=254),
@@ -111,7 +113,8 @@ def test_every_route_that_can_be_expressed_is_an_entry() -> None:
     ("route", "reason"),
     [
         (RouteForm("10.0.0.0/8", "192.0.2.1", 1, table=100), "manages one table; see --table"),
-        (RouteForm("10.0.0.0/8", "192.0.2.1", 1, tos=0x10), "no option for `tos 0x10`"),
+        (RouteForm("10.0.0.0/8", "192.0.2.1", 1, extra=(pack_u32_attribute(Rta.EXPIRES, 30),)),
+         "no option for `expires 30sec`"),
         (RouteForm("10.0.0.0/8", kind=5, ifindex=1), "no option for the type multicast"),
         (RouteForm("10.0.0.0/8", extra=(pack_u32_attribute(Rta.NH_ID, 4),)),
          "the nexthop object 4 is of another kind"),
