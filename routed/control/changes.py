@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 
-from ipc.lazy_dataclass import dataclass
+from ipc.lazy_dataclass import dataclass, field
 from routed.control.rows import to_row
 from routed.control.views import NextHopView
 from routed.model.route import RouteSource, RouteType
@@ -75,6 +75,8 @@ class ChangeView:
     reason: str = ""
     lost: int = 0
     """Number of changes that were not kept; kind `lost`."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Kernel attributes of the route, by the words of ip-route(8)."""
 
 
 MakeView = Callable[[], ChangeView]

@@ -270,6 +270,11 @@ def test_a_route_waits_for_its_source(
     change_address(lab, source, is_added=True)
     wait_until(lambda: by_pyroute2(lab).get(prefix) == {"src": address}, DEADLINE_S, "it is there")
     wait_until(lambda: fib(lab)[prefix]["state"] == "installed", DEADLINE_S, "and shown so")
+    if ":" not in prefix:  # Linux keeps an IPv6 route whose source has gone
+        change_address(lab, source, is_added=False)
+        wait_until(waits, DEADLINE_S, "it waits again when the address has gone")
+        change_address(lab, source, is_added=True)
+        wait_until(lambda: prefix in by_pyroute2(lab), DEADLINE_S, "and is there again")
 
 
 def test_what_this_kernel_does_not_have_is_named(build_lab: LabBuilder) -> None:

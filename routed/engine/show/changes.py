@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from routed.control.changes import CHANGES_MAX, ChangeHub, ChangeView, Topic
 from routed.control.views import NextHopView
+from routed.model.kernel_attributes import written
 from routed.model.link import Interface
 from routed.model.prefix import Prefix
 from routed.model.route import NextHop, RouteSource
@@ -72,6 +73,7 @@ class ChangeObserver:
             type=best.type,
             next_hops=tuple(map(self._next_hop_view, best_path.next_hops)),
             owner=best.owner if best.source is RouteSource.INJECTED else "",
+            attributes=dict(written(best.kernel_attributes)),
         )
 
     def _next_hop_view(self, hop: NextHop) -> NextHopView:
