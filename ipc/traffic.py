@@ -22,6 +22,7 @@ class TrafficTable(enum.Enum):
     INTERFACES = "interfaces"
     PROTOCOLS = "protocols"
     PACKET_SIZES = "packet-sizes"
+    ROUTES = "routes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +38,6 @@ class ShowTraffic:
 
     table: TrafficTable = TrafficTable.INTERFACES
     interface: str | None = None
-    """Only this interface; the sum of all without."""
+    """Only this interface; the sum of all without. Routes are counted over all interfaces."""
+    top: int = 20
+    """Most routes, 1 to 1000; those with the most bytes come first."""

@@ -15,7 +15,7 @@ BRANCHES: dict[_Names, _Names] = {
     ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
     ("show", "bfd"): ("sessions", "session"),
     ("show", "dataplane"): ("interfaces", "programs"),
-    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes"),
+    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes", "routes"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
     ("wait",): ("synced", "neighbors", "route"),

@@ -32,6 +32,11 @@ def _by_size(invocation: Invocation) -> Request:
     return _traffic(TrafficTable.PACKET_SIZES, invocation)
 
 
+def _by_route(invocation: Invocation) -> Request:
+    top = invocation.value("top")
+    return ShowTraffic(TrafficTable.ROUTES, None, 20 if top is None else int(top))
+
+
 def _traffic(table: TrafficTable, invocation: Invocation) -> Request:
     interface = invocation.value("interface")
     return ShowTraffic(table, None if interface is None else str(interface))
@@ -85,6 +90,14 @@ _TRAFFIC = Branch(
             Role.READ,
             Ask(_by_size, views.PACKET_SIZES),
             (_INTERFACE,),
+        ),
+        Leaf(
+            "routes",
+            "Packets and bytes by route, those with the most bytes first",
+            "show traffic routes top 10",
+            Role.READ,
+            Ask(_by_route, views.ROUTE_TRAFFIC),
+            (Keyword("top", ValueKind.NUMBER, "Number of routes, 20 by default"),),
         ),
     ),
 )

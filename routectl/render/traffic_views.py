@@ -14,6 +14,7 @@ __all__ = [
     "INTERFACE_TRAFFIC",
     "PACKET_SIZES",
     "PROTOCOL_TRAFFIC",
+    "ROUTE_TRAFFIC",
 ]
 
 
@@ -39,6 +40,13 @@ def _protocol(row: Row) -> str:
     family = row.get("family")
     name = plain_text(row.get("protocol"))
     return name if family == "none" else f"{family} {name}"
+
+
+def _prefix(row: Row) -> str:
+    prefix = row.get("prefix")
+    if prefix is None:
+        return "(no route)"
+    return str(prefix) if row.get("is_published") else f"{prefix} (former)"
 
 
 _TRAFFIC_COLUMNS = (
@@ -78,6 +86,11 @@ INTERFACE_TRAFFIC = TextTable(
 
 PROTOCOL_TRAFFIC = TextTable(
     (Column("PROTOCOL", _protocol), *_TRAFFIC_COLUMNS),
+    empty="no traffic yet",
+)
+
+ROUTE_TRAFFIC = TextTable(
+    (Column("PREFIX", _prefix), *_TRAFFIC_COLUMNS),
     empty="no traffic yet",
 )
 

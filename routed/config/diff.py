@@ -81,6 +81,7 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         ("management.socket", old.management.socket, new.management.socket),
         ("fib.protocol", old.fib.protocol, new.fib.protocol),
         ("fib.nexthop_objects", old.fib.nexthop_objects, new.fib.nexthop_objects),
+        ("dataplane.routes", old.dataplane.routes, new.dataplane.routes),
         ("dataplane.statistics", old.dataplane.statistics, new.dataplane.statistics),
     ]
     effective = dataclasses.replace(
@@ -90,7 +91,9 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         sandbox=old.sandbox,
         pid_file=old.pid_file,
         management=dataclasses.replace(new.management, socket=old.management.socket),
-        dataplane=dataclasses.replace(new.dataplane, statistics=old.dataplane.statistics),
+        dataplane=dataclasses.replace(
+            new.dataplane, routes=old.dataplane.routes, statistics=old.dataplane.statistics
+        ),
         fib=dataclasses.replace(
             new.fib, protocol=old.fib.protocol, nexthop_objects=old.fib.nexthop_objects
         ),

@@ -34,6 +34,12 @@ class DataplaneConfig:
         "nothing is loaded into the kernel.",
         default=(), written="[]",
     )  # fmt: skip
+    routes: int = option(
+        Scalar(scalars.whole_number(0, COUNTED_ROUTES_MAX)),
+        "The most routes whose traffic is counted, for `show traffic routes`; it decides the size "
+        "of the counters. 0: the traffic of routes is not counted.",
+        default=131_072, written="131072",
+    )  # fmt: skip
     statistics: bool = option(
         Scalar(scalars.boolean),
         "Have the kernel count and time the runs of all eBPF programs of the machine, for `show "

@@ -6,11 +6,12 @@ show traffic interfaces | protocols | packet-sizes [interface NAME]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from ipc.lazy_dataclass import dataclass
 from ipc.traffic import DataplaneTable, TrafficTable
+from routed.model.prefix import Prefix
 
 __all__ = [
     "TRAFFIC_VIEW_CLASSES",
@@ -20,6 +21,7 @@ __all__ = [
     "InterfaceTrafficView",
     "PacketSizeView",
     "ProtocolTrafficView",
+    "RouteTrafficView",
     "dataplane_view_of",
     "traffic_view_of",
 ]
@@ -92,12 +94,27 @@ class PacketSizeView:
     sent_packets: int
 
 
+@dataclass(frozen=True, slots=True)
+class RouteTrafficView:
+    """Packets to the destinations of one route."""
+
+    prefix: Prefix | None
+    """None: destinations without a route, and routes beyond `dataplane.routes`."""
+    is_published: bool
+    """Whether it is a route now."""
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+
+
 TRAFFIC_VIEW_CLASSES = (
     DataplaneInterfaceView,
     DataplaneProgramView,
     InterfaceTrafficView,
     ProtocolTrafficView,
     PacketSizeView,
+    RouteTrafficView,
 )
 
 _DATAPLANE_VIEWS = {
@@ -108,6 +125,7 @@ _TRAFFIC_VIEWS = {
     TrafficTable.INTERFACES: InterfaceTrafficView,
     TrafficTable.PROTOCOLS: ProtocolTrafficView,
     TrafficTable.PACKET_SIZES: PacketSizeView,
+    TrafficTable.ROUTES: RouteTrafficView,
 }
 
 
@@ -140,4 +158,11 @@ class DataplaneViews(Protocol):
     def traffic(
         self, table: TrafficTable, interface: str | None
     ) -> Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]:
-        """List the traffic of one interface, or of all together."""
+        """List the traffic of one interface, or of all together; `table` is not ROUTES."""
+
+    @property
+    def routes_problem(self) -> str:
+        """Why the traffic of routes is not counted; empty if it is."""
+
+    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
+        """Iterate over the routes with the most bytes, after chunks without a row."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ipc.control import ControlType, Result, ResultCode
-from ipc.traffic import DataplaneTable, ShowDataplane, ShowTraffic
-from routed.control.answers import Answer, Final, Views
+from ipc.traffic import DataplaneTable, ShowDataplane, ShowTraffic, TrafficTable
+from routed.control.answers import Answer, Dump, Final, Views
 from routed.control.caller import Caller
 from routed.control.daemon import Daemon
 from routed.control.traffic import dataplane_view_of, traffic_view_of
 
 __all__ = ["TRAFFIC_HANDLERS"]
+
+TOP_MAX = 1000
+"""Most routes in one answer."""
 
 _NOT_CONFIGURED = "no traffic is counted: the configuration has no `dataplane: {interfaces: [...]}`"
 
@@ -34,6 +37,13 @@ async def show_traffic(daemon: Daemon, request: ShowTraffic, _caller: Caller) ->
     if not dataplane.counts(request.interface):
         what = "no interface is" if request.interface is None else f"{request.interface} is not"
         return _not_found(f"{what} counted; `show dataplane interfaces` has the reason")
+    if request.table is TrafficTable.ROUTES:
+        if dataplane.routes_problem:
+            return _not_found(f"the traffic of routes is not counted: {dataplane.routes_problem}")
+        if not 1 <= request.top <= TOP_MAX:
+            text = f"`top` is 1 to {TOP_MAX}, not {request.top}"
+            return Final(Result(ResultCode.USAGE, (text,)))
+        return Dump(traffic_view_of(request.table), dataplane.route_traffic(request.top))
     found = dataplane.traffic(request.table, request.interface)
     return Views(traffic_view_of(request.table), found)
 

@@ -216,7 +216,7 @@ def build_components(
     nursery.start_soon(router.run)
     facts = DaemonFacts(begin, str(confinement), confinement.listener is not None, resources.memory)
     reports = ParentReports()
-    dataplane = Dataplane()
+    dataplane = Dataplane(router.snapshot)
     reporter = Reporter(facts, router, reports, parent, dataplane)
     servers = ClientServers(nursery, router, reporter, log)
     return Components(router, reports, servers, reporter, parent.queue, dataplane)

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import os
 
+from routed.dataplane.accounts import RouteAccounts
+from routed.dataplane.activity import Activity
 from routed.dataplane.counters import LinkCounters
 from routed.dataplane.kernel import MappedArray
 from routed.dataplane.layout import Sizes
 from routed.imsg.dataplane import Attachment, DataplaneArrayReady, DataplaneChanged
 from routed.model.dataplane import DataplaneArray
+from routed.snapshot.mirror import RouteMirror
+from routed.snapshot.writer import FibSnapshot
 
 __all__ = ["Dataplane"]
 
@@ -23,11 +27,22 @@ __all__ = ["Dataplane"]
 class Dataplane:
     """Owner of the mapped memory, and of the last report of the parent."""
 
-    def __init__(self) -> None:
+    def __init__(self, snapshot: FibSnapshot) -> None:
+        """Begin without memory.
+
+        Args:
+            snapshot: whose routes are published to the programs, too.
+        """
         self.attachments: tuple[Attachment, ...] = ()
         """Every configured interface."""
         self.counters: LinkCounters | None = None
         """None until the memory is there."""
+        self.accounts: RouteAccounts | None = None
+        """None unless routes are counted."""
+        self.mirror: RouteMirror | None = None
+        self._snapshot = snapshot
+        self._activity: Activity | None = None
+        self._words: memoryview | None = None
         self._parts: list[Attachment] = []
         self._mappings: list[MappedArray] = []
         """Mapped until this process ends."""
@@ -41,12 +56,28 @@ class Dataplane:
         sizes = Sizes(message.processors, message.words, message.records)
         try:
             size = sizes.array_bytes[message.array.value]
-            mapping = MappedArray(descriptor, size, is_writable=False)
+            is_shared = message.array in (DataplaneArray.WORDS, DataplaneArray.ROUTES)
+            mapping = MappedArray(descriptor, size, is_writable=is_shared)
         finally:
             os.close(descriptor)
         self._mappings.append(mapping)
-        if message.array is DataplaneArray.LINKS:
-            self.counters = LinkCounters(mapping.memory, sizes.processors)
+        match message.array:
+            case DataplaneArray.LINKS:
+                self.counters = LinkCounters(mapping.memory, sizes.processors)
+            case DataplaneArray.ACTIVITY:
+                self._activity = Activity(mapping.memory)
+            case DataplaneArray.WORDS:
+                self._words = mapping.memory.cast("I")
+            case DataplaneArray.ROUTES:
+                self._count_routes(RouteAccounts(mapping.memory, sizes.records))
+
+    def _count_routes(self, accounts: RouteAccounts) -> None:
+        """Publish the routes to the programs; the parent sends the memory in this order."""
+        assert self._activity is not None
+        assert self._words is not None
+        self.accounts = accounts
+        self.mirror = RouteMirror(self._words, self._activity, accounts)
+        self._snapshot.attach_mirror(self.mirror)
 
     def handle_changed(self, message: DataplaneChanged) -> None:
         """Keep what is attached, once all parts of the report are there."""

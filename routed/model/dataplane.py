@@ -40,3 +40,6 @@ class DataplaneArray(enum.Enum):
     """Memory that the programs share with the engine (`routed.dataplane.layout`)."""
 
     LINKS = "links"
+    ACTIVITY = "activity"
+    WORDS = "words"
+    ROUTES = "routes"

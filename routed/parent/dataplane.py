@@ -86,7 +86,7 @@ def load_dataplane(config: DataplaneConfig, kernel: Kernel | None = None) -> Loa
     # Only now: a daemon without a dataplane does not keep the programs in its memory.
     from routed.dataplane.programs import LICENSE, PROGRAMS
 
-    sizes = sizes_for(possible_processors(), 0)
+    sizes = sizes_for(possible_processors(), config.routes)
     try:
         programs = load_programs(
             kernel or Kernel(), sizes, PROGRAMS, LICENSE, has_statistics=config.statistics
@@ -302,7 +302,8 @@ class Dataplane:
         """
         programs = self._loaded.programs
         if programs is not None:
-            for array in DataplaneArray:
+            has_routes = programs.sizes.records > 0
+            for array in DataplaneArray if has_routes else (DataplaneArray.LINKS,):
                 session.send(
                     DataplaneArrayReady(array, *programs.sizes),
                     descriptor=os.dup(programs.arrays[array.value]),

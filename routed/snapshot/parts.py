@@ -26,6 +26,7 @@ __all__ = [
     "Parts",
     "Region",
     "Trie",
+    "make_tries",
     "native_parts",
     "python_parts",
 ]
@@ -109,19 +110,39 @@ def _make(
     record_arena = make_arena(records_first, sets_first)
     set_arena = make_arena(sets_first, end)
     sets = NextHopSets(words, set_arena)
-    tries = {
-        family: make_trie(
-            words,
-            trie_arena,
-            width=family.width,
-            root_bits=ROOT_BITS[family],
-            stride_bits=STRIDE_BITS,
-            crowded=CROWDED,
-        )
-        for family in Family
-    }
+    tries = {family: _make_trie(make_trie, words, trie_arena, family) for family in Family}
     records = make_records(words, record_arena, sets)
     return Parts(trie_arena, record_arena, set_arena, tries, records, sets)
+
+
+def make_tries(words: memoryview, first: int, end: int) -> tuple[Region, dict[Family, Trie]]:
+    """Make empty tries of both families in memory of their own, native if possible.
+
+    Args:
+        words: the memory, format "I"; zero from `first` on.
+        first: the word at which the region of the tries begins, with IPv4's root directory.
+        end: where it ends.
+
+    Raises:
+        ArenaFull: the region is too small for the root directories.
+    """
+    make_arena: Callable[[int, int], Any] = Arena if native is None else native.Arena
+    make_trie: Callable[..., Trie] = LcTrie if native is None else native.Trie
+    arena = make_arena(first, end)
+    return arena, {family: _make_trie(make_trie, words, arena, family) for family in Family}
+
+
+def _make_trie(
+    make_trie: Callable[..., Trie], words: memoryview, arena: Any, family: Family
+) -> Trie:
+    return make_trie(
+        words,
+        arena,
+        width=family.width,
+        root_bits=ROOT_BITS[family],
+        stride_bits=STRIDE_BITS,
+        crowded=CROWDED,
+    )
 
 
 def python_parts(memory: Memory) -> Parts:

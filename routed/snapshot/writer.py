@@ -53,6 +53,7 @@ from ipc.lazy_dataclass import dataclass
 from routed.model.prefix import Address, Family, Prefix
 from routed.rib.table import BestPathChanges
 from routed.snapshot.compaction import Compaction
+from routed.snapshot.mirror import RecordWords, RouteMirror
 from routed.snapshot.parts import (
     ROOT_BITS,
     STRIDE_BITS,
@@ -166,6 +167,10 @@ class FibSnapshot:
         )
         self._compaction = Compaction(self._parts.trie_region, self._parts.tries.values())
         self._ticked_at_ns = 0
+        self._mirror: RouteMirror | None = None
+        record_region = self._parts.record_region
+        self.records = RecordWords(self._words, record_region.first - RECORD_WORDS)
+        """The records by number."""
         self._write_header(router_id, daemon_pid)
 
     def _write_header(self, router_id: Address, daemon_pid: int) -> None:
@@ -209,7 +214,18 @@ class FibSnapshot:
         root_address = self._parts.tries[family].root_address
         return TrieShape(self._words, root_address, ROOT_BITS[family], STRIDE_BITS, family.width)
 
+    def record_of(self, prefix: Prefix) -> int:
+        """Return the record of exactly this prefix; 0 if it is not published."""
+        family, addr_bits, prefix_len = prefix
+        if not prefix_len:
+            return self._words[_DEFAULT_RECORD[family]]
+        return self._parts.tries[family].get(addr_bits, prefix_len)
+
     # --- publishing
+
+    def attach_mirror(self, mirror: RouteMirror) -> None:
+        """Publish all routes in a mirror, too; it replaces an earlier one."""
+        self._mirror = mirror
 
     def apply(
         self, changes: Iterable[BestPathChanges], ifname_of: Callable[[int], str], now_ns: int
@@ -231,7 +247,11 @@ class FibSnapshot:
         burst = [(change, records.write(change, ifname_of)) for change in changes]
         fence()  # records must be visible before the words that refer to them
         for change, numbers in burst:
-            records.drop(self._publish(change, numbers))
+            replaced = self._publish(change, numbers)
+            if self._mirror is not None:
+                self._mirror.publish(change.family, change.keys, numbers)
+                self._mirror.hold(replaced)
+            records.drop(replaced)
         self._longs[_GENERATION] += 1
         self.heartbeat(now_ns)
 
@@ -265,8 +285,12 @@ class FibSnapshot:
             fence()
             self._words[_EPOCH] = self._words[_EPOCH] + 1 & 0xFFFF_FFFF
             fence()
-            for region in self._regions:
-                region.advance()
+            parts = self._parts
+            parts.trie_region.advance()
+            parts.set_region.advance()
+            # A record must not be reused while a program may still count for it.
+            if self._mirror is None or self._mirror.advance(self.records):
+                parts.record_region.advance()
             self._compaction.step()
 
     # --- its life
@@ -281,7 +305,8 @@ class FibSnapshot:
             return
         self._is_closed = True
         self._words[Header.IS_CLOSED] = 1
-        del self._compaction, self._parts  # they refer to the memory
+        del self._compaction, self._parts, self.records  # they refer to the memory
+        self._mirror = None
         self._words.release()
         self._longs.release()
         self._memory.close()

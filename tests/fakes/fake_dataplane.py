@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from ipc.traffic import TrafficTable
@@ -12,7 +12,9 @@ from routed.control.traffic import (
     InterfaceTrafficView,
     PacketSizeView,
     ProtocolTrafficView,
+    RouteTrafficView,
 )
+from routed.model.prefix import Prefix
 
 __all__ = ["FakeDataplane"]
 
@@ -39,6 +41,11 @@ PACKET_SIZES = (
     PacketSizeView("0-64", 1_200, 800_000),
     PacketSizeView("65-127", 0, 3),
     PacketSizeView("9217-", 0, 0),
+)
+ROUTE_TRAFFIC = (
+    RouteTrafficView(Prefix.parse("10.1.0.0/16"), True, 900_000, 810_000_000, 2, 180),
+    RouteTrafficView(Prefix.parse("2001:db8:1::/48"), False, 12, 1_104, 12, 1_104),
+    RouteTrafficView(None, False, 3, 270, 0, 0),
 )
 
 
@@ -67,3 +74,13 @@ class FakeDataplane:
                 return PROTOCOL_TRAFFIC
             case TrafficTable.PACKET_SIZES:
                 return PACKET_SIZES
+            case TrafficTable.ROUTES:
+                return []
+
+    @property
+    def routes_problem(self) -> str:
+        return "" if self.is_configured else "no-memory"
+
+    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
+        yield []
+        yield ROUTE_TRAFFIC[:top]

@@ -105,6 +105,52 @@ def test_packets_sent_are_packets_counted(lab: Lab) -> None:
     assert programs["received"]["code_bytes"] > 0
 
 
+def routes(lab: Lab) -> dict[str | None, tuple[int, int]]:
+    """Packets received and sent by R, by prefix."""
+    return {
+        row["prefix"]: (row["received_packets"], row["sent_packets"])
+        for row in lab.routectl("R", "show", "traffic", "routes", "top", "100")
+    }
+
+
+def test_packets_of_a_route_are_counted_once_and_the_largest_comes_first(lab: Lab) -> None:
+    host = address_of(lab, "B")
+    send(lab, "A", "B")
+    wait_until(lambda: routes(lab).get(f"{host}/32") == (PACKETS, PACKETS), DEADLINE_S, "counted")
+    rows = lab.routectl("R", "show", "traffic", "routes", "top", "1")
+    assert [row["prefix"] for row in rows if row["prefix"]] == [f"{host}/32"]
+
+
+def test_a_count_stays_with_its_prefix_while_its_route_is_replaced(lab: Lab) -> None:
+    """Each replacement gives the prefix another record, while packets for it are on their way."""
+    host = address_of(lab, "B")
+    (hop,) = lab.routectl("R", "show", "route", host)[0]["next_hops"]
+    prefix, rounds = f"{host}/32", 10
+    for metric in range(1, rounds + 1):
+        with lab.popen("A", [sys.executable, "-c", _SEND, host]) as sender:
+            words = ["route", "replace", prefix, "via", hop["via"], "dev", hop["dev"]]
+            done = lab.run("R", lab.routectl_command("R", *words, "metric", str(metric)))
+            assert done.returncode == 0, done.stderr
+            assert sender.wait(DEADLINE_S) == 0
+    total = rounds * PACKETS
+    wait_until(lambda: routes(lab).get(prefix) == (total, total), DEADLINE_S, "all are counted")
+    done = lab.run("R", lab.routectl_command("R", "route", "delete", prefix))
+    assert done.returncode == 0, done.stderr
+    assert routes(lab)[prefix] == (total, total)
+
+
+def test_routes_beyond_the_configured_number_are_not_counted_by_themselves(
+    build_lab: LabBuilder,
+) -> None:
+    config: dict[str, Any] = {"dataplane": {"interfaces": ["eth-*"], "routes": 0}}
+    lab = build_lab(topology.load("line3").with_config(config))
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    done = lab.run("R", lab.routectl_command("R", "show", "traffic", "routes"))
+    assert done.returncode == 1
+    assert "the traffic of routes is not counted: `dataplane.routes` is 0" in done.stderr
+
+
 def test_counters_outlive_an_engine_and_programs_end_with_the_daemon(lab: Lab) -> None:
     send(lab, "A", "B")
     through = (PACKETS, PACKETS * FRAME)

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import struct
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -15,15 +16,18 @@ import pytest
 from routed.config.schema import DataplaneConfig
 from routed.dataplane.counters import LinkCounters
 from routed.dataplane.kernel import AttachType, Kernel, MappedArray, VerifierError
-from routed.dataplane.layout import DIRECTIONS, KINDS, sizes_for
+from routed.dataplane.layout import DIRECTIONS, KINDS, ROOT4, sizes_for
 from routed.dataplane.loader import LoadedPrograms, load_programs, possible_processors
 from routed.dataplane.places import Places
 from routed.dataplane.programs import LICENSE, PROGRAMS
 from routed.model.dataplane import DataplaneReason
+from routed.model.prefix import Family
 from routed.parent.dataplane import load_dataplane
 from routed.sandbox.capabilities import Capability, keep_only
+from routed.snapshot.parts import make_tries
 from tests.fakes.fake_bpf import FakeBpf
 from tests.fakes.kernels import Namespace
+from tests.fakes.lpm_oracle import LpmOracle
 
 pytestmark = pytest.mark.root
 
@@ -247,6 +251,78 @@ def test_protocols_have_names(scene: Scene, protocol: int, kind: str) -> None:
     scene.run("received", frame(0x0800, ipv4(protocol)))
     ((_, found, _),) = scene.counters.protocols(3, 0)
     assert found == kind
+
+
+# --- routes
+
+
+def destination_frame(prefix_family: Family, addr_bits: int) -> bytes:
+    if prefix_family is Family.IPV4:
+        head = bytearray(ipv4(17))
+        head[16:20] = addr_bits.to_bytes(4, "big")
+        return frame(0x0800, bytes(head))
+    head = bytearray(ipv6(17))
+    head[24:40] = addr_bits.to_bytes(16, "big")
+    return frame(0x86DD, bytes(head))
+
+
+def is_routed(family: Family, addr_bits: int) -> bool:
+    """Whether routes are for an address: it is no multicast, broadcast or link-local one."""
+    if family is Family.IPV4:
+        return addr_bits >> 28 < 14
+    return addr_bits >> 120 != 0xFF and addr_bits >> 118 != 0x3FA
+
+
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_program_finds_the_longest_match_that_a_dictionary_finds(
+    family: Family, seed: int
+) -> None:
+    """Random nested tables of the daemon's own writer, before and after changes."""
+    rng = random.Random(seed)
+    kernel, sizes = Kernel(), sizes_for(possible_processors(), 10_000)
+    with closing(load_programs(kernel, sizes, PROGRAMS, LICENSE, has_statistics=False)) as loaded:
+        mapped = {
+            name: MappedArray(loaded.arrays[name], sizes.array_bytes[name], is_writable=True)
+            for name in ("places", "words", "routes")
+        }
+        assert Places(mapped["places"].memory).add(LOOPBACK, 0, 14)
+        words = mapped["words"].memory.cast("I")
+        counts = mapped["routes"].memory.cast("Q")
+        _, tries = make_tries(words, ROOT4, len(words))
+        oracle = LpmOracle(family.width)
+        runs = 0
+        for _ in range(3):
+            changes = random_changes(rng, oracle, 600)
+            tries[family].update([key for key, _ in changes], array("I", (v for _, v in changes)))
+            addresses = sorted(oracle.interesting_addresses())
+            for addr_bits in rng.sample(addresses, min(800, len(addresses))):
+                wanted = oracle.lookup(addr_bits) if is_routed(family, addr_bits) else 0
+                before = counts[4 * wanted : 4 * wanted + 2].tolist()
+                content = destination_frame(family, addr_bits)
+                assert kernel.test_run(loaded.programs["received"], content).verdict == PASS
+                after = counts[4 * wanted : 4 * wanted + 2].tolist()
+                assert after == [before[0] + 1, before[1] + len(content)]
+                runs += 1
+        assert sum(counts[0::4]) == runs  # and nothing else was counted
+
+
+def random_changes(rng: random.Random, oracle: LpmOracle, count: int) -> list[tuple[int, int]]:
+    """Add nested prefixes to a dictionary, or remove some; returns the changes in order."""
+    changes: dict[int, int] = {}
+    for value in range(1, count):
+        length = rng.randint(1, oracle.width)
+        near = rng.choice([*oracle.prefixes, (rng.getrandbits(oracle.width), 0)])[0]
+        bits = near ^ rng.getrandbits(rng.choice([4, 12, oracle.width]))
+        host_bits = oracle.width - length
+        network = bits >> host_bits << host_bits
+        is_removed = (network, length) in oracle.prefixes and rng.random() < 0.5
+        if is_removed:
+            oracle.remove(network, length)
+        else:
+            oracle.put(network, length, value)
+        changes[network << 8 | length] = 0 if is_removed else value
+    return sorted(changes.items())
 
 
 # --- the calls, and the fake that stands for them elsewhere

@@ -51,6 +51,7 @@ COMMANDS = (
     "show traffic interfaces",
     "show traffic protocols",
     "show traffic packet-sizes",
+    "show traffic routes",
     "fib couple",
     "fib decouple",
     "fib resync",
@@ -179,7 +180,7 @@ def test_every_command_answers_in_both_forms(
 
 def test_the_columns_of_every_view_reach_json(socket_path: Path) -> None:
     found = set()
-    for line in (*COMMANDS[:24], "explain 10.1.2.3", "topology"):
+    for line in (*COMMANDS[:25], "explain 10.1.2.3", "topology"):
         _, out, _ = run(socket_path, f"{line} --json")
         found |= {
             tuple(name for name in row if name not in ADDED_BY_ROUTECTL)

@@ -107,7 +107,9 @@ class Reporter:
         self.injection = router.injection
         self.recording = router.recording
         self.changes = router.changes
-        self.dataplane = DataplaneReporter(dataplane, parent.client, lambda: router.config)
+        self.dataplane = DataplaneReporter(
+            dataplane, parent.client, router.snapshot, lambda: router.config
+        )
         self._facts = facts
         self._router = router
         self._desired = router.desired

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from ipc.traffic import TrafficTable
 from routed.config.schema import Config
@@ -13,12 +14,14 @@ from routed.control.traffic import (
     InterfaceTrafficView,
     PacketSizeView,
     ProtocolTrafficView,
+    RouteTrafficView,
 )
 from routed.dataplane.counters import LinkCounters
 from routed.dataplane.layout import DIRECTIONS, SIZE_CLASSES
 from routed.engine.dataplane import Dataplane
 from routed.engine.parent_client import ParentClient
 from routed.imsg.dataplane import Attachment, ProgramReport
+from routed.snapshot.writer import FibSnapshot
 
 __all__ = ["DataplaneReporter"]
 
@@ -29,17 +32,23 @@ class DataplaneReporter:
     """The engine's implementation of `control.traffic.DataplaneViews`. Owns no state."""
 
     def __init__(
-        self, dataplane: Dataplane, parent: ParentClient, config: Callable[[], Config]
+        self,
+        dataplane: Dataplane,
+        parent: ParentClient,
+        snapshot: FibSnapshot,
+        config: Callable[[], Config],
     ) -> None:
         """Show a dataplane.
 
         Args:
             dataplane: which is shown.
             parent: knows the programs.
+            snapshot: knows the prefixes of records.
             config: returns the configuration in force.
         """
         self._dataplane = dataplane
         self._parent = parent
+        self._snapshot = snapshot
         self._config = config
 
     @property
@@ -87,6 +96,54 @@ class DataplaneReporter:
                 return _protocol_views(counters, entries)
             case TrafficTable.PACKET_SIZES:
                 return _size_views(counters, entries)
+            case TrafficTable.ROUTES:
+                return []  # see `route_traffic`
+
+    @property
+    def routes_problem(self) -> str:
+        """Why the traffic of routes is not counted; empty if it is."""
+        mirror = self._dataplane.mirror
+        if mirror is None:
+            return "`dataplane.routes` is 0, or the programs are not loaded"
+        return mirror.problem
+
+    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
+        """Iterate over the routes with the most bytes, after chunks without a row.
+
+        A route among the largest either has an account, or is among the largest by the counters of
+        its record alone: so no other record is looked at in detail.
+        """
+        accounts, records = self._dataplane.accounts, self._snapshot.records
+        if accounts is None:
+            return
+        largest = yield from _without_rows(accounts.largest(top))
+        figures = {
+            records.prefix(record): accounts.counted(record)
+            for record in largest
+            if records.is_current(record)
+        }
+        for prefix, former in accounts.accounts.items():
+            record = self._snapshot.record_of(prefix)
+            figures[prefix] = former.plus(accounts.counted(record)) if record else former
+        ordered = heapq.nsmallest(top, figures.items(), key=lambda item: (-item[1].bytes, item[0]))
+        yield [
+            RouteTrafficView(prefix, prefix in self._snapshot, *carried)
+            for prefix, carried in ordered
+        ]
+        if any(accounts.counted(0)):
+            yield [RouteTrafficView(None, False, *accounts.counted(0))]
+
+
+def _without_rows(
+    steps: Generator[None, None, list[int]],
+) -> Generator[Sequence[RouteTrafficView], None, list[int]]:
+    """Yield a chunk without rows for each step; returns the result of the steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return list(end.value)
+        yield []
 
 
 def _interface_view(counters: LinkCounters, entry: Attachment) -> InterfaceTrafficView:

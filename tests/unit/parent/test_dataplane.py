@@ -211,8 +211,18 @@ def test_a_daemon_that_started_without_a_dataplane_needs_a_restart() -> None:
 def test_an_engine_gets_memory_and_no_program(scene: Scene) -> None:
     engine = Engine()
     scene.dataplane.hand_over(engine)
-    assert [type(message) for message in engine.got] == [DataplaneArrayReady, DataplaneChanged]
-    assert engine.got[0].array is DataplaneArray.LINKS
+    *arrays, last = engine.got
+    assert all(isinstance(message, DataplaneArrayReady) for message in arrays)
+    assert [message.array for message in arrays] == list(DataplaneArray)
+    assert isinstance(last, DataplaneChanged)
+
+
+def test_without_routes_the_engine_gets_the_counters_of_interfaces_alone() -> None:
+    with closing(Scene(replace(ETH, routes=0))) as scene:
+        engine = Engine()
+        scene.dataplane.hand_over(engine)
+        assert [type(message) for message in engine.got] == [DataplaneArrayReady, DataplaneChanged]
+        assert engine.got[0].array is DataplaneArray.LINKS
 
 
 def test_programs_are_described(scene: Scene) -> None:
