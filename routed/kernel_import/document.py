@@ -32,7 +32,7 @@ from routed.kernel_import.entries import (
     static_entry,
 )
 from routed.model.link import InterfaceAddress
-from routed.model.prefix import Address, Family
+from routed.model.prefix import Address, Family, Prefix
 from routed.model.rule import PolicyRule
 from routed.netlink.message import NetlinkMessage
 from routed.netlink.route_message import RouteMessage, decode_route_message, route_words
@@ -98,6 +98,7 @@ def write_document(found: Found, choice: Choice) -> str:
     """
     draft = _Draft()
     _add_routes(draft, found, choice)
+    _take_out(draft, list(_tos_problems(draft.statics)))
     _add_rules(draft, found.rules, choice)
     head = "".join(f"{line}\n" for line in _head(found, choice))
     while True:
@@ -126,6 +127,24 @@ def _add_routes(draft: _Draft, found: Found, choice: Choice) -> None:
             draft.statics.append(static_entry(route, found.around))
         except InexpressibleError as error:
             draft.left_out.append(_route_comment(route, found.around, str(error)))
+
+
+def _tos_problems(statics: Sequence[StaticConfig]) -> Iterator[tuple[str, str]]:
+    """Find routes for one TOS whose prefix has a route for other packets, too: of all routes of a
+    prefix, the daemon installs one."""
+    by_prefix: dict[Prefix, set[str | None]] = {}
+    for static in statics:
+        by_prefix.setdefault(static.prefix, set()).add(_tos_of(static))
+    for index, static in enumerate(statics):
+        if _tos_of(static) is not None and len(by_prefix[static.prefix]) > 1:
+            yield (
+                f"static[{index}]",
+                "the prefix has a route for other packets, too: use a policy rule with `tos`",
+            )
+
+
+def _tos_of(static: StaticConfig) -> str | None:
+    return None if static.attributes is None else static.attributes.tos
 
 
 def _route_comment(route: RouteMessage, around: Surroundings, reason: str) -> str:

@@ -91,8 +91,8 @@ ROUTES = [
         pack_attribute(Rta.PREFSRC, Address.parse("192.0.2.9").packed),
         pack_attribute(Rta.METRICS, pack_u32_attribute(1, 4) + pack_u32_attribute(2, 1400)),
     )), "{prefix: 10.5.0.0/16, via: 192.0.2.1, dev: eth1, src: 192.0.2.9, mtu: lock 1400}"),
-    (RouteForm("10.5.0.0/16", "192.0.2.1", 1, tos=0x10, priority=7),
-     "{prefix: 10.5.0.0/16, via: 192.0.2.1, dev: eth1, metric: 7, tos: 0x10}"),
+    (RouteForm("10.9.0.0/16", "192.0.2.1", 1, tos=0x10, priority=7),
+     "{prefix: 10.9.0.0/16, via: 192.0.2.1, dev: eth1, metric: 7, tos: 0x10}"),
     (RouteForm("10.6.0.0/16", ifindex=1, scope=0),
      "{prefix: 10.6.0.0/16, dev: eth1, scope: global}"),
     (RouteForm("10.7.0.0/16", ifindex=1, kind=2, scope=254),
@@ -157,6 +157,17 @@ def test_a_second_route_of_one_metric_is_left_out() -> None:
     assert len(load(text).static) == 2
     (comment,) = left_out(text)
     assert "is given twice with the same metric" in comment
+
+
+def test_a_route_for_one_tos_next_to_one_for_all_packets_is_left_out() -> None:
+    """The daemon would install one of them alone."""
+    route = RouteForm("10.0.0.0/8", "192.0.2.1", 1)
+    text = text_of([route, route._replace(tos=0x10), route._replace(tos=0x08, priority=9)])
+    (static,) = load(text).static
+    assert static.attributes is None
+    comments = left_out(text)
+    assert len(comments) == 2
+    assert all("use a policy rule with `tos`" in comment for comment in comments)
 
 
 def test_more_than_can_be_shown_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
