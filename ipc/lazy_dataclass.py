@@ -26,10 +26,18 @@ else:
     _GENERATED = ("__init__", "__repr__", "__eq__", "__hash__")
     _COPIED = ("init", "repr", "hash", "compare", "metadata", "kw_only")
 
-    def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True) -> Callable:
-        """Make a class decorator with the meaning of `dataclasses.dataclass`.
+    def dataclass(
+        cls: type | None = None,
+        /,
+        *,
+        frozen: bool = False,
+        slots: bool = False,
+        eq: bool = True,
+    ) -> Any:
+        """Make a class decorator with the meaning of `dataclasses.dataclass`, or use it at once.
 
         Args:
+            cls: the class, if the decorator has no options.
             frozen: whether an assignment to a field raises FrozenInstanceError.
             slots: whether the class has `__slots__`.
             eq: whether objects compare by their fields.
@@ -59,7 +67,7 @@ else:
                     made.__setstate__ = _set_state
             return made
 
-        return decorate
+        return decorate if cls is None else decorate(cls)
 
     def _stub(cls: type, name: str, *, frozen: bool) -> Callable:
         def stub(self: object, *args: object, **keywords: object) -> object:

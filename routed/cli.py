@@ -271,6 +271,25 @@ def _import_kernel(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _full_path(name: str) -> str:
+    """Return the absolute path of a file that the command line names.
+
+    Raises:
+        ValueError: there is none, or it cannot be shown.
+    """
+    try:
+        path = os.path.abspath(name)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{name}: the working directory was removed; name the file by its full path"
+        ) from None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path!a}: the path is not valid UTF-8") from None
+    return path
+
+
 def _run_daemon(arguments: argparse.Namespace) -> int:
     from routed.config.files import check_files
     from routed.config.load import ConfigError, load_text, read_text
@@ -282,7 +301,11 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         signals.unblock()  # a check handles none; their default action ends it
     else:
         signals.block(*signals.HANDLED - signals.END)
-    path = os.path.abspath(arguments.config)
+    try:
+        path = _full_path(arguments.config)
+    except ValueError as error:
+        write_message(f"routed: {error}\n")
+        return EXIT_USAGE
     try:
         # A pipe is accepted as well: no task runs yet, and the user can interrupt the command.
         text = read_text(path, is_from_terminal=True)
@@ -295,22 +318,31 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
         else:
             write_message(f"{error}\n")
         return EXIT_USAGE
-    if arguments.check:
-        try:
-            read_secrets(config, path)
-        except KeyFileError as error:
-            _print_error(str(error))
-            return EXIT_USAGE
-        _print(f"{path}: ok\n")
-        return EXIT_OK
+    if not arguments.check:
+        return _start_daemon(config, text, path, is_foreground=arguments.foreground)
+    try:
+        read_secrets(config, path)
+    except KeyFileError as error:
+        _print_error(str(error))
+        return EXIT_USAGE
+    _print(f"{path}: ok\n")
+    return EXIT_OK
 
+
+def _start_daemon(config: Config, text: str, path: str, *, is_foreground: bool) -> int:
     # Imported before the fork, so that the terminal shows the error of a broken installation. No
     # thread and no event loop exists until `run_parent`.
-    from routed.parent.daemonize import daemonize, stay_in_foreground
+    from routed.parent import signals
+    from routed.parent.daemonize import daemonize, provide_open_files, stay_in_foreground
     from routed.parent.main import run_parent
 
+    try:
+        provide_open_files()
+    except ValueError as error:
+        write_message(f"routed: {error}\n")
+        return EXIT_FAILED
     start = _choose_start(config, text, path)
     _tune_collector()
     signals.block(*signals.HANDLED)
-    ready = stay_in_foreground() if arguments.foreground else daemonize()
-    return run_parent(start, ready, is_foreground=arguments.foreground)
+    ready = stay_in_foreground() if is_foreground else daemonize()
+    return run_parent(start, ready, is_foreground=is_foreground)

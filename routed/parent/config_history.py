@@ -27,7 +27,15 @@ from routed.config.load import ConfigError, load_text
 from routed.config.state_names import PREVIOUS, REFUSED, RUNNING, state_path
 from routed.parent.state_file import StateFileError, read_state, remove_state, write_state
 
-__all__ = ["ConfigHistory"]
+__all__ = ["ConfigHistory", "refusal_of"]
+
+
+def refusal_of(path: str) -> str:
+    """Return the message for a SIGHUP that is not carried out because the text is refused."""
+    return (
+        f"{path} was reverted or never confirmed: SIGHUP does not load it; "
+        "edit it, or run `routectl reload` to load it as it is"
+    )
 
 
 class ConfigHistory:

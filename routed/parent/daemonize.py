@@ -19,12 +19,32 @@ file without a byte means that the daemon died without a report, which is report
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 from ipc.standard_streams import open_nothing, write_message
 from routed.parent import signals
 
-__all__ = ["ReadyPipe", "daemonize", "stay_in_foreground"]
+__all__ = ["OPEN_FILES_MIN", "ReadyPipe", "daemonize", "provide_open_files", "stay_in_foreground"]
+
+OPEN_FILES_MIN = 64
+"""Fewest open files with which a start succeeds: a small daemon has half as many."""
+
+
+def provide_open_files() -> None:
+    """Raise the soft limit of open files (RLIMIT_NOFILE) to OPEN_FILES_MIN if it is lower.
+
+    Raises:
+        ValueError: the hard limit does not permit that.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= OPEN_FILES_MIN or soft == resource.RLIM_INFINITY:
+        return
+    if hard < OPEN_FILES_MIN and hard != resource.RLIM_INFINITY:
+        raise ValueError(
+            f"at most {hard} files may be open here (ulimit -n), and a start needs {OPEN_FILES_MIN}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES_MIN, hard))
 
 
 class ReadyPipe:

@@ -43,7 +43,7 @@ from routed.config.plan import plan, reload_steps
 from routed.config.schema import Config
 from routed.imsg.messages import ConfigState, ReloadFinished
 from routed.model.command import ReloadAction
-from routed.parent.config_history import ConfigHistory
+from routed.parent.config_history import ConfigHistory, refusal_of
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import SECRETS_CHANGED, ConfigSwitch, InForce, SwitchError
 from routed.parent.engine_answers import EngineAnswers
@@ -67,6 +67,7 @@ KEEP_RETRY_S = 30.0
 _TOKEN_BYTES = 3
 
 _WAITS_LONG = ReloadFinished(False, ("too many reloads are waiting",), changes_state=False)
+_NO_EARLIER = ReloadFinished(False, ("there is no earlier configuration",), changes_state=False)
 _SUPERSEDED = ReloadFinished(False, ("superseded by a newer reload",), changes_state=False)
 
 
@@ -137,7 +138,7 @@ class Transactions:
             missing = self._history.running_path
             self._log.emit("config-refused-in-force", path=self._path, missing=missing)
         self._history.put_in_force(text)
-        self._is_file_in_force = not is_instead
+        self._set_file_in_force(is_in_force=not is_instead)
         self._has_started.set()
 
     def ask(self, request: ReloadRequest) -> None:
@@ -331,7 +332,7 @@ class Transactions:
         started = trio.current_time()
         new, text = await self._reader.load()
         if request.is_signal and text == self._history.refused:
-            raise SwitchError([self._is_refused()])
+            raise SwitchError([refusal_of(self._path)])
         former = self._switch.in_force
         delta = await self._compare(former.config, new)
         if new.pid_file != former.config.pid_file:
@@ -446,7 +447,8 @@ class Transactions:
         """Switch to the configuration before the confirmed one, by its text, like a reload."""
         text = self._history.previous
         if text is None:
-            return self._give_up(["there is no earlier configuration"])
+            self._step(Event.FAILED)
+            return _NO_EARLIER
         started = trio.current_time()
         with self._announced():
             try:
@@ -455,9 +457,9 @@ class Transactions:
                 async with self._refused_meanwhile(self._history.running, is_required=False):
                     lines = await self._switch_to(new, delta, started)
             except ConfigError as error:
-                return self._give_up([str(problem) for problem in error.problems])
+                return self._give_up(map(str, error.problems), is_about_file=False)
             except SwitchError as error:
-                return self._give_up(error.lines)
+                return self._give_up(error.lines, is_about_file=False)
         await self._keep(Event.SWITCHED, text)
         self._log.emit("rolled-back", why=asked_by)
         return ReloadFinished(True, (*lines, *self._not_kept(), *await self._still_says(text)))
@@ -525,16 +527,11 @@ class Transactions:
     async def _keys_still_hold(self) -> list[str]:
         """List warnings about key files that differ from the secrets in force."""
         try:
-            differing = await self._switch.compare_secrets(self._switch.in_force.config)
+            if not await self._switch.compare_secrets(self._switch.in_force.config):
+                return []
         except SwitchError as error:
             return list(error.lines)
-        return ["key files have changed: correct them before the next reload"] if differing else []
-
-    def _is_refused(self) -> str:
-        return (
-            f"{self._path} was reverted or never confirmed: SIGHUP does not load it; "
-            "edit it, or run `routectl reload` to load it as it is"
-        )
+        return ["key files have changed: correct them before the next reload"]
 
     @contextmanager
     def _announced(self) -> Iterator[None]:
@@ -543,10 +540,11 @@ class Transactions:
             self._daemon_log.begin_reopening()
             yield
 
-    def _give_up(self, problems: Iterable[str]) -> ReloadFinished:
+    def _give_up(self, problems: Iterable[str], *, is_about_file: bool = True) -> ReloadFinished:
         """Report a switch that failed: the old configuration is in force."""
         self._step(Event.FAILED)
-        self._set_file_in_force(is_in_force=False)
+        if is_about_file:
+            self._set_file_in_force(is_in_force=False)
         return self._failed(problems)
 
     def _failed(self, problems: Iterable[str]) -> ReloadFinished:

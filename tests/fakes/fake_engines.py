@@ -113,12 +113,13 @@ class FakeAnswers:
 
     def __init__(self) -> None:
         self.answers_in, self.answers = trio.open_memory_channel[tuple[int, ReloadFinished]](100)
+        self.notices: list[object] = []
 
     def send(self, ticket: int, answer: ReloadFinished) -> None:
         self.answers_in.send_nowait((ticket, answer))
 
     def notify(self, message: object) -> None:
-        pass
+        self.notices.append(message)
 
 
 def _settings_of(config: Config) -> KernelSettings:

@@ -11,8 +11,10 @@ import pytest
 
 from ipc.standard_streams import write_message
 from routed.parent.config_history import ConfigHistory
+from routed.parent.daemonize import OPEN_FILES_MIN
 
 GOOD = "router_id: 10.255.0.1\nuser: root\npid_file: {directory}/routed.pid\n"
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
 """For a program that would wait for ever."""
 
@@ -127,3 +129,54 @@ def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: 
         f"routed: {config} was reverted or never confirmed, and there is no "
         f"{last_good.running_path} to use instead: starting with it\n",
     )
+
+
+def test_a_path_that_cannot_be_shown_is_refused_by_a_check_and_by_a_start(config: Path) -> None:
+    """The check said `ok`, and the start ended with a traceback."""
+    odd = os.fsencode(config.parent) + b"/n\xff.yaml"
+    os.rename(config, odd)
+    for option in ("--check", "-f"):
+        done = run(f'-m routed {option} -c "$1"', "", os.fsdecode(odd))
+        assert done.returncode == 2
+        assert done.stderr.endswith("n\\udcff.yaml': the path is not valid UTF-8\n")
+
+
+def test_a_removed_working_directory_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = 'cd "$1" && rmdir "$1" && exec "$0" -m routed --check -c routes.yaml'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(gone)],
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2,
+        "routed: routes.yaml: the working directory was removed; name the file by its full path\n",
+    )
+
+
+@pytest.mark.parametrize("limit", [20, 40, OPEN_FILES_MIN - 1])
+def test_too_few_open_files_are_named(config: Path, limit: int) -> None:
+    command = f'ulimit -n {limit}; exec "$0" -m routed -c "$1"'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(config)],
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"routed: at most {limit} files may be open here (ulimit -n), and a start needs "
+        f"{OPEN_FILES_MIN}\n",
+    )
+
+
+def test_a_low_soft_limit_of_open_files_is_raised() -> None:
+    script = (
+        "import resource as r\n"
+        "from routed.parent.daemonize import provide_open_files\n"
+        "hard = r.getrlimit(r.RLIMIT_NOFILE)[1]\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (20, hard))\n"
+        "provide_open_files()\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (64, hard))\n"
+    )
+    assert run('-c "$1"', "", script).stdout == "True\n"

@@ -69,6 +69,15 @@ def test_objects_are_made_shown_and_compared_alike(options: dict[str, bool]) -> 
     assert answers[0] == answers[1]
 
 
+def test_the_decorator_needs_no_options() -> None:
+    @lazy_dataclass.dataclass
+    class Plain:
+        a: int = 1
+
+    assert Plain() == Plain(1)
+    assert repr(Plain(2)).endswith("Plain(a=2)")
+
+
 def test_equal_frozen_objects_have_equal_hashes() -> None:
     for sample in make_pair(frozen=True, slots=True):
         assert hash(sample(1)) == hash(sample(1, c=[7]))

@@ -17,7 +17,7 @@ from routed.config.interface_match import interface_for
 from routed.config.load import load_text
 from routed.config.plan import LinkPlan, plan
 from routed.config.schema import Config, InterfaceConfig
-from routed.imsg.messages import ReloadFinished
+from routed.imsg.messages import ConfigState, ReloadFinished
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.command import ReloadAction
@@ -310,7 +310,7 @@ async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: P
     assert not (tmp_path / "routed.pid.refused.yaml").exists()
 
 
-def test_a_start_by_the_history_one_is_in_the_log(tmp_path: Path) -> None:
+def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.transactions.started(text_with(1), is_instead=True)
     assert scene.events == ["config-refused"]
@@ -342,9 +342,12 @@ async def test_the_state_says_whether_the_file_is_in_force(tmp_path: Path) -> No
 
 
 def test_a_start_by_another_than_the_file_is_in_the_state(tmp_path: Path) -> None:
+    """The engine has had the state before by then, and reported `ok` for ever."""
     scene = Scene(tmp_path, is_ready=False)
     scene.transactions.started(scene.path.read_text(), is_instead=True)
     assert not scene.transactions.state.is_file_in_force
+    states = [each for each in scene.answers.notices if isinstance(each, ConfigState)]
+    assert [each.is_file_in_force for each in states] == [False]
 
 
 async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
@@ -353,6 +356,22 @@ async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
         assert (answer.is_ok, answer.lines) == (
             False, ("there is no earlier configuration",),
         )  # fmt: skip
+        assert not answer.changes_state, "it is no reload that has failed"
+        assert scene.transactions.state.is_file_in_force
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "switch"])
+async def test_a_rollback_that_fails_leaves_the_file_in_force(tmp_path: Path, damage: str) -> None:
+    async with running(tmp_path) as scene:
+        scene.write(2)
+        assert (await scene.ask()).is_ok
+        if damage == "switch":
+            scene.switch.failures = [SwitchError(["the engine is restarting"])]
+        else:
+            scene.last_good.previous = "router_id: nonsense\n"
+        assert not (await scene.ask(ReloadAction.ROLLBACK)).is_ok
+        assert scene.transactions.state.is_file_in_force
+        assert scene.transactions.phase is ReloadPhase.CONFIRMED
 
 
 async def test_a_switch_that_fails_changes_nothing_and_waits_for_nothing(tmp_path: Path) -> None:
