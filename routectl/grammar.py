@@ -83,7 +83,7 @@ ROUTE_SOURCES = ("connected", "static", "injected", "neighbor", "redistributed",
 PICTURE_FORMATS = ("table", "dot", "mermaid", "svg")
 SHELLS = ("bash", "zsh", "fish")
 
-FIB_STATES = ("pending", "installed", "failed", "shadowed", "decoupled")
+FIB_STATES = ("pending", "installed", "failed", "shadowed", "decoupled", "waiting")
 """The values of FibState, as a test verifies."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -83,6 +83,7 @@ _COLOR_OF_WORD = {
     "loading": Color.WARN,
     "pending": Color.WARN,
     "shadowed": Color.WARN,
+    "waiting": Color.WARN,
     "no_carrier": Color.WARN,
     "down": Color.BAD,
     "failed": Color.BAD,

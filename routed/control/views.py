@@ -56,6 +56,8 @@ class FibState(enum.Enum):
     """The kernel has it, and prefers a foreign route of better priority."""
     DECOUPLED = "decoupled"
     """The route is kept out of the kernel by `fib decouple`."""
+    WAITING = "waiting"
+    """The source of the route is no address of this host yet; it counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)

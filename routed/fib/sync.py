@@ -32,7 +32,7 @@ from routed.clock import jitter
 from routed.fib.messages import DesiredChanges, Progress, ResyncReport, RouteKernel
 from routed.fib.nexthop_sync import NO_OBJECTS, ObjectSync
 from routed.fib.nexthops.codec import SeenNextHop
-from routed.fib.routes.hints import add_hints
+from routed.fib.routes.hints import add_hints, is_waiting
 from routed.fib.routes.link_prefixes import LinkPrefixes
 from routed.fib.routes.ownership import PROTOCOL_NAMES, KernelRoute, Ownership, RouteValue
 from routed.fib.routes.plan import FibBatch, OpKind, Refusals
@@ -648,7 +648,7 @@ class FibSync:
         progress = Progress(
             applied_serial=self._applied_serial,
             failures=tuple(
-                FibFailure(key.table_id, key.prefix, reason)
+                FibFailure(key.table_id, key.prefix, reason, is_waiting(reason))
                 for key, reason in report.failures.items()
             ),
             recovered=tuple((key.table_id, key.prefix) for key in report.recovered),

@@ -33,6 +33,8 @@ class FibFailure:
     prefix: Prefix
     reason: Reason
     """The kernel's message, as text for people."""
+    is_waiting: bool = False
+    """Whether it waits for an address of this host (its source), and nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

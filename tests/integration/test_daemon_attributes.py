@@ -263,7 +263,7 @@ def test_a_route_waits_for_its_source(
 
     def waits() -> bool:
         row = fib(lab)[prefix]
-        return row["state"] == "failed" and f"waits for its source {address}" in row["reason"]
+        return row["state"] == "waiting" and f"waits for its source {address}" in row["reason"]
 
     wait_until(waits, DEADLINE_S, "the route waits, and says for what")
     assert prefix not in by_pyroute2(lab)

@@ -127,7 +127,7 @@ class DesiredFib:
         self.table_id = table_id
         self._unsent = {family: _Unsent() for family in Family}
         self._in_flight: deque[tuple[int, SentUpdate]] = deque()
-        self._failures: dict[Prefix, str] = {}
+        self._failures: dict[Prefix, FibFailure] = {}
         self._preferred: dict[Prefix, str] = {}
         self._serial = 0
         self._start_left: dict[Family, int] = {}
@@ -211,7 +211,7 @@ class DesiredFib:
             self._failures.pop(prefix, None)
         for failure in failures:
             if failure.table_id == self.table_id:
-                self._failures[failure.prefix] = failure.reason
+                self._failures[failure.prefix] = failure
         for table_id, prefix in unpreferred:
             if table_id == self.table_id:
                 self._preferred.pop(prefix, None)
@@ -246,7 +246,13 @@ class DesiredFib:
 
     def failure_of(self, prefix: Prefix) -> str:
         """Return why the kernel does not have the route; empty if it did not fail."""
-        return self._failures.get(prefix, "")
+        failure = self._failures.get(prefix)
+        return "" if failure is None else failure.reason
+
+    def is_waiting(self, prefix: Prefix) -> bool:
+        """Return whether the route failed because it waits for its source address."""
+        failure = self._failures.get(prefix)
+        return failure is not None and failure.is_waiting
 
     def preferred_to(self, prefix: Prefix) -> str:
         """Describe the foreign route that the kernel prefers; empty if there is none."""

@@ -261,7 +261,7 @@ class RouteTables:
         if not desired.counters.is_coupled:
             return FibState.DECOUPLED
         if desired.failure_of(prefix):
-            return FibState.FAILED
+            return FibState.WAITING if desired.is_waiting(prefix) else FibState.FAILED
         if desired.is_pending(prefix):
             return FibState.PENDING
         return FibState.SHADOWED if desired.preferred_to(prefix) else FibState.INSTALLED
@@ -270,7 +270,7 @@ class RouteTables:
         """Explain the state of a route, where an explanation is needed."""
         desired = self._desired
         match self._fib_state(prefix):
-            case FibState.FAILED:
+            case FibState.FAILED | FibState.WAITING:
                 return desired.failure_of(prefix)
             case FibState.SHADOWED:
                 return desired.preferred_to(prefix)

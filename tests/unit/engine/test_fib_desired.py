@@ -73,6 +73,7 @@ def test_a_failure_ends_with_its_desired_route() -> None:
     wanted.set_desired(A)
     wanted.desired.pop_update()
     wanted.desired.record_progress(1, [FibFailure(254, A, "no")], [], FibCounters())
+    assert not wanted.desired.is_waiting(A)
     wanted.set_desired(A, None)
     wanted.desired.pop_update()
     wanted.set_desired(A)

@@ -171,6 +171,11 @@ def test_routes_and_desired_routes_are_selected_by_their_state(rooms: FakeRouter
     assert [row[0] for row in page.rows] == ["10.1.0.0/16"]
     installed = RouteSelector(state=FibState.INSTALLED)
     assert "10.1.0.0/16" not in prefixes_of(rooms, installed)
+    waiting = FibFailure(254, failed, "waits", is_waiting=True)
+    rooms.desired.record_progress(99, [waiting], (), FibCounters())
+    assert prefixes_of(rooms, by_failure) == []
+    (row,) = tables_of(rooms).fib(RouteSelector(state=FibState.WAITING), None, 100).rows
+    assert row[4:6] == ("waiting", "waits")
     assert prefixes_of(rooms, RouteSelector(state=FibState.SHADOWED)) == []
 
 
