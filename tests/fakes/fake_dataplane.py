@@ -71,7 +71,7 @@ class FakeDataplane:
             case TrafficTable.INTERFACES:
                 return [view for view in INTERFACE_TRAFFIC if interface in (None, view.interface)]
             case TrafficTable.PROTOCOLS:
-                return PROTOCOL_TRAFFIC
+                return PROTOCOL_TRAFFIC if self.counts(interface) else []
             case TrafficTable.PACKET_SIZES:
                 return PACKET_SIZES
             case TrafficTable.ROUTES:

@@ -99,6 +99,9 @@ def test_packets_sent_are_packets_counted(lab: Lab) -> None:
         for row in lab.routectl("R", "show", "traffic", "packet-sizes", "interface", "eth-B")
     }
     assert sizes["128-255"] >= PACKETS
+    metrics = [row["text"] for row in lab.routectl("R", "show", "metrics")]
+    labels = 'direction="sent",interface="eth-B",family="ipv4",protocol="udp"'
+    assert f"routed_traffic_bytes_total{{{labels}}} {PACKETS * FRAME}" in metrics
     programs = {row["program"]: row for row in lab.routectl("R", "show", "dataplane", "programs")}
     assert programs["received"]["interfaces"] == programs["sent"]["interfaces"] == 2
     assert programs["received"]["runs"] >= PACKETS

@@ -82,10 +82,13 @@ def test_the_protocol_number_has_its_name() -> None:
     assert f"{config.fib.protocol}\trouted" in fragment
 
 
+_METRIC_MODULES = ("metrics.py", "bfd.py", "traffic_metrics.py")
+
+
 def _exported_names() -> set[str]:
     """Every sample name that the exporter can give, by its own text."""
     folder = CONFIGS.parent / "routed" / "engine" / "show"
-    text = "".join((folder / name).read_text(encoding="utf-8") for name in ("metrics.py", "bfd.py"))
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in _METRIC_MODULES)
     names = {"routed_info", *(f"routed_fib_{name}_total" for name in FIB_COUNTERS)}
     for name, kind in re.findall(r'"(routed_[a-z_]+)",\s*Kind\.([A-Z]+)', text):
         names.add(f"{name}_total" if kind == "COUNTER" else name)

@@ -17,6 +17,7 @@ from routed.engine.router import Router
 from routed.engine.show.bfd import bfd_metrics
 from routed.engine.show.counters import FIB_COUNTERS
 from routed.engine.show.parent_reports import ParentReports
+from routed.engine.show.traffic_metrics import traffic_metrics
 from routed.metrics.exposition import Form, Kind, MetricFamily, render
 from routed.model.route import RouteSource
 from routed.nup.events import AdjacencyState
@@ -65,6 +66,7 @@ class Exporter:
         if self._router.bfd.states.sessions:
             states = self._router.bfd.states
             yield from bfd_metrics(list(states.sessions.values()), states.dropped)
+        yield from traffic_metrics(self._views.dataplane)
         yield from self._memory()
 
     def _daemon(self, status: StatusView) -> Iterator[MetricFamily]:

@@ -1,0 +1,38 @@
+"""Metrics of the dataplane, from the views that `show` has.
+
+Their number is bounded: 128 interfaces, and 45 protocols in two directions for each of the 64 that
+are counted; a protocol that was not seen has no series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ipc.traffic import TrafficTable
+from routed.control.traffic import DataplaneViews, ProtocolTrafficView
+from routed.metrics.exposition import Kind, MetricFamily
+
+__all__ = ["traffic_metrics"]
+
+
+def traffic_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
+    """Make the metrics of all configured interfaces; none without such an interface."""
+    if not dataplane.is_configured:
+        return
+    rungs = MetricFamily(
+        "routed_dataplane_interface", Kind.GAUGE, "How an interface is counted: always 1."
+    )
+    packets = MetricFamily("routed_traffic_packets", Kind.COUNTER, "Packets, by protocol.")
+    size = MetricFamily("routed_traffic_bytes", Kind.COUNTER, "Bytes of these packets.")
+    for entry in dataplane.attachments():
+        name = entry.interface
+        rungs.add(1, interface=name, rung=entry.rung, reason=entry.reason)
+        for row in dataplane.traffic(TrafficTable.PROTOCOLS, name):
+            if not isinstance(row, ProtocolTrafficView):
+                continue
+            labels = {"interface": name, "family": row.family, "protocol": row.protocol}
+            packets.add(row.received_packets, direction="received", **labels)
+            packets.add(row.sent_packets, direction="sent", **labels)
+            size.add(row.received_bytes, direction="received", **labels)
+            size.add(row.sent_bytes, direction="sent", **labels)
+    yield from (rungs, packets, size)

@@ -1,0 +1,24 @@
+"""Metrics of the dataplane: a rung for each interface, counters for each protocol that was seen."""
+
+from __future__ import annotations
+
+from routed.engine.show.traffic_metrics import traffic_metrics
+from routed.metrics.exposition import render
+from tests.fakes.fake_dataplane import FakeDataplane
+
+
+def test_counters_and_rungs_are_exported() -> None:
+    lines = render(list(traffic_metrics(FakeDataplane()))).splitlines()
+    tcp = 'direction="received",interface="eth0",family="ipv4",protocol="tcp"'
+    assert f"routed_traffic_packets_total{{{tcp}}} 1000000" in lines
+    assert f"routed_traffic_bytes_total{{{tcp}}} 900000000" in lines
+    arp = 'direction="sent",interface="eth0",family="none",protocol="arp"'
+    assert f"routed_traffic_packets_total{{{arp}}} 4" in lines
+    assert 'routed_dataplane_interface{interface="eth0",rung="tcx",reason=""} 1' in lines
+    wan1 = 'interface="wan1",rung="none",reason="no-such-interface"'
+    assert f"routed_dataplane_interface{{{wan1}}} 1" in lines
+    assert not [line for line in lines if "traffic" in line and "wan1" in line]
+
+
+def test_nothing_is_exported_without_a_dataplane() -> None:
+    assert list(traffic_metrics(FakeDataplane(is_configured=False))) == []
