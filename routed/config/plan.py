@@ -74,7 +74,7 @@ def _kernel(old: Config, new: Config) -> Iterator[PlanStep]:
         before, after = (
             f"table {fib.table_id}, priority {fib.priority}" for fib in (old.fib, new.fib)
         )
-        text = f"kernel      all of the daemon's routes move to {after}"
+        text = f"kernel      all of the daemon's routes move to {after}; the old ones go last"
         yield PlanStep("move", "routes", before, after, text)
     if old.filters.kernel != new.filters.kernel:
         text = "kernel      filters.kernel changes: routes are installed and removed accordingly"

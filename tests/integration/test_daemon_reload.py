@@ -299,8 +299,12 @@ def test_routes_move_with_their_priority_and_table_and_come_back(
         (["rollback"], before),
         (["reload"], moved),
     ):
-        assert lab.run("R", ["routectl", *words]).returncode == 0
-        wait_for_places(after)
+        with RouteMonitor(lab, "R") as monitor:
+            assert lab.run("R", ["routectl", *words]).returncode == 0
+            wait_for_places(after)
+        for prefix, *_ in before:
+            changes = [word for word, changed in monitor.heard if changed == prefix]
+            assert changes == ["new", "del"], f"{prefix} was missing for a moment"
     (status,) = lab.routectl("R", "show", "status")
     assert status["fib"]["installed"] == len(moved)
 

@@ -90,13 +90,15 @@ class FibProgramming:
     def apply(self, fib: FibConfig, kernel_rules: tuple[KernelRule, ...]) -> bool:
         """Apply another configuration. Returns whether `refresh` is due for every prefix.
 
-        The parent removes what it has under another table or priority by itself, and begins with
-        nothing there.
+        Under another table or priority the parent begins without a route; it removes the former
+        ones when this engine is in sync again.
         """
         before = self._desired.table_id, self._priority, self.kernel_filter.rules
         self.kernel_filter = KernelFilter(kernel_rules)
         self._desired.set_table(fib.table_id)
         self._priority = fib.priority
+        if before[:2] != (fib.table_id, fib.priority):
+            self._has_sent_in_sync = False
         return before != (self._desired.table_id, self._priority, self.kernel_filter.rules)
 
     def refresh(self, prefix: Prefix) -> None:
@@ -260,7 +262,8 @@ class FibProgramming:
         self._is_in_sync = True
 
     def pop_in_sync(self) -> bool:
-        """Return whether "in sync" is to be sent now: once, and after every desired route."""
+        """Return whether "in sync" is to be sent now: after every desired route, once for each
+        table and priority."""
         if not self._is_in_sync or self._has_sent_in_sync or self._desired.has_unsent:
             return False
         self._has_sent_in_sync = True

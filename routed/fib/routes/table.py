@@ -231,10 +231,14 @@ class FibTable:
 
     def begin_session(self) -> None:
         """Prepare for a new engine: it must claim the desired routes; all failures are unsent."""
-        self._unclaimed = set(self.desired_keys())
+        self.begin_claims()
         self.unsent = dict.fromkeys(self._failures)
         self._told.clear()
         self.preferred_foreign.begin_session()
+
+    def begin_claims(self) -> None:
+        """Keep the desired routes until `end_claims`, and after it those that are set again."""
+        self._unclaimed = set(self.desired_keys())
 
     def end_claims(self) -> None:
         """End the claims: routes that the engine has not claimed are no longer desired."""
@@ -450,8 +454,7 @@ class FibTable:
         pending: dict[int, RouteValue] = {}
         while self._link_routes and len(pending) < limit:
             key = self._link_routes.popleft()
-            value = wanted.get(key)
-            if value is not None:
+            if (value := wanted.get(key)) is not None:
                 pending[key] = value
         there = [replaced.get(key) for key in pending] if replaced else None
         return self._plan(Pending(list(pending), list(pending.values()), there))
@@ -495,12 +498,8 @@ class FibTable:
         kind, _, keys, values = batch
         self._counts.kernel_writes += len(keys)
         if refusals:
-            done = [
-                (key, value)
-                for position, (key, value) in enumerate(zip(keys, values, strict=True))
-                if position not in refusals
-            ]
-            keys, values = [key for key, _ in done], [value for _, value in done]
+            done = [at for at in range(len(keys)) if at not in refusals]
+            keys, values = [keys[at] for at in done], [values[at] for at in done]
         if kind is OpKind.REMOVE:
             self._removed(keys)
             if self._several:

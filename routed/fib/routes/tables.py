@@ -82,15 +82,15 @@ class FibTables:
     def change_ownership(self, ownership: Ownership) -> None:
         """Apply the tables and priority of a new configuration.
 
-        Routes under the old keys stay in the FIB table, no longer desired, and are removed by
-        their old keys; the engine requests the new ones.
+        The gate closes until the engine is in sync by the new keys; routes with old keys stay.
         """
         if ownership.protocol != self._ownership.protocol:
             raise ValueError("the protocol number cannot change while the daemon runs")
         self._ownership = ownership
         for table_key, fib_table in self._tables.items():
             if not ownership.holds(table_key):
-                fib_table.withdraw(fib_table.desired_keys())
+                fib_table.begin_claims()
+                self._is_gate_open = False
 
     def begin_session(self) -> None:
         """Prepare for a new engine: close the gate; desired routes are kept until it opens."""

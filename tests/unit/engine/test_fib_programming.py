@@ -92,6 +92,23 @@ def test_a_change_of_table_priority_or_filter_refreshes_every_route(
         assert programming.apply(config.fib, config.filters.kernel) is is_wanted_again
 
 
+@pytest.mark.parametrize("changed", ["fib: {table: 100}", "fib: {priority: 9}"])
+def test_in_sync_is_sent_once_more_for_another_table_or_priority(rib: Rib, changed: str) -> None:
+    """The parent keeps the former routes until then."""
+    programming, desired = programming_of(rib)
+    programming.set_in_sync()
+    assert [programming.pop_in_sync(), programming.pop_in_sync()] == [True, False]
+    config = load_text(f"{BASE}{changed}\n")
+    programming.apply(config.fib, config.filters.kernel)
+    desired.set_routes(Family.IPV4, [Prefix.parse("10.1.0.0/16").as_int], [None])
+    assert desired.has_unsent
+    assert not programming.pop_in_sync(), "not before every route"
+    desired.pop_first_update()
+    assert [programming.pop_in_sync(), programming.pop_in_sync()] == [True, False]
+    programming.apply(config.fib, config.filters.kernel)
+    assert not programming.pop_in_sync()
+
+
 def wide(first: int, count: int) -> tuple[NextHop, ...]:
     return tuple(NextHop(Address(Family.IPV4, 0xCB00_0000 + first + n), 2) for n in range(count))
 

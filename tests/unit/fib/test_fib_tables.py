@@ -381,10 +381,60 @@ def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> No
     bench.set_desired(A, via("192.0.2.1"))
     bench.fib_tables.open_gate()
     bench.settle()
+    new = key("10.1.0.0/16", 300)
+    bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A}, "no packet is without a route meanwhile"
+    bench.set_desired(new, via("192.0.2.1"))
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A, new}
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {new}
+
+
+def test_a_priority_that_is_changed_back_keeps_the_routes(bench: Bench) -> None:
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.set_desired(B, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.settle()
+    before = Ownership(205, A.priority, frozenset({254}))
     bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
     bench.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
     bench.settle()
-    assert set(bench.kernel.ours()) == {key("10.1.0.0/16", 300)}
+    bench.fib_tables.change_ownership(before)
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.settle()
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A}, "B was not requested again"
+
+
+def test_an_engine_that_dies_during_a_move_leaves_no_old_route(bench: Bench) -> None:
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.settle()
+    new = key("10.1.0.0/16", 300)
+    bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
+    bench.fib_tables.begin_session()
+    bench.set_desired(new, via("192.0.2.1"))
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A, new}
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {new}
+
+
+def test_a_daemon_that_stops_during_a_move_removes_both(bench: Bench) -> None:
+    bench.set_desired(A, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.settle()
+    bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
+    bench.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
+    bench.settle()
+    bench.fib_tables.clear_desired()
+    bench.settle()
+    assert bench.kernel.ours() == {}
 
 
 def test_decoupled_routes_leave_the_kernel_and_come_back_as_they_are_wanted_by_then(
