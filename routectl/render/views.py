@@ -136,7 +136,8 @@ def _nexthop_totals(status: Row) -> str:
 def _last_reload(status: Row) -> str:
     reload = status.get("last_reload")
     if not isinstance(reload, dict):
-        return "never"
+        # The engine counts the reloads, so one that was started again knows of none before.
+        return "none since the engine was restarted" if status.get("engine_restarts") else "never"
     outcome = "ok" if reload.get("ok") else "failed"
     return f"{outcome}, {duration_text(reload.get('age_s'))} ago: {reload.get('text')}"
 

@@ -152,7 +152,9 @@ class ConfigHistory:
             text = read_state(path)
         except StateFileError as error:
             self._complain(f"{path} is not used: {error}")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            self._complain(f"{path}: {error.strerror}")
+        except UnicodeDecodeError as error:
             self._complain(f"{path}: {error}")
         else:
             return self._unnamed.get(name) if text is None else text

@@ -56,10 +56,13 @@ def read_state(path: Path) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
-        _check_owner(status)
-        content = _content(file, status.st_size)
+        _check_owner(status)  # before `open`, whose error for a directory names the descriptor
+        with open(descriptor, "rb", closefd=False) as file:
+            content = _content(file, status.st_size)
+    finally:
+        os.close(descriptor)
     first_line, _, text = content.partition(b"\n")
     stated = _FIRST_LINE.fullmatch(first_line)
     if stated is None:

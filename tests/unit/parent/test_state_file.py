@@ -137,6 +137,9 @@ def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "running.yaml")
     with pytest.raises(StateFileError, match="not a plain file"):
         read_state(tmp_path / "running.yaml")
+    (tmp_path / "previous.yaml").mkdir()
+    with pytest.raises(StateFileError, match="not a plain file"):
+        read_state(tmp_path / "previous.yaml")
     (tmp_path / "target").write_text("x")
     (tmp_path / "refused.yaml").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic links"):
@@ -217,6 +220,19 @@ def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path
     assert complaints == [
         f"{tmp_path}/routed.pid.{name} is not used: it has 2 bytes of 1"
         for name in ("running.yaml", "previous.yaml", "refused.yaml")
+    ]
+
+
+def test_a_directory_or_link_in_the_place_of_a_state_file_is_named(tmp_path: Path) -> None:
+    """It was `[Errno 21] Is a directory: 3`, with the number of a descriptor."""
+    running, previous = (tmp_path / f"routed.pid.{name}.yaml" for name in ("running", "previous"))
+    running.mkdir()
+    previous.symlink_to("elsewhere")
+    complaints: list[str] = []
+    ConfigHistory(str(tmp_path / "routed.pid"), complaints.append)
+    assert sorted(complaints) == [
+        f"{previous}: Too many levels of symbolic links",
+        f"{running} is not used: it is not a plain file",
     ]
 
 

@@ -122,6 +122,14 @@ def test_refusals_that_nobody_counts_are_not_none(
     assert f"sandbox          {words}\n" in shown(STATUS, [status])
 
 
+@pytest.mark.parametrize(
+    ("restarts", "words"), [(0, "never"), (2, "none since the engine was restarted")]
+)
+def test_a_new_engine_does_not_deny_the_reloads_before_it(restarts: int, words: str) -> None:
+    status: Row = {"last_reload": None, "engine_restarts": restarts}
+    assert f"last reload      {words}\n" in shown(STATUS, [status])
+
+
 def test_every_line_of_an_error_says_who_speaks() -> None:
     errors = io.StringIO()
     TextOutput(io.StringIO(), errors, has_color=False).fail("failed", "one\ntwo")
