@@ -141,17 +141,24 @@ class Client:
         Raises:
             ControlError: a batch was refused; the text names the first wrong route. The batches
                 before it are applied, and one after it may be.
+            ValueError: a route is wrong, or has the prefix of an earlier one. The batches before
+                it are applied.
 
-        Cost: about 2 us a route here; a million takes seconds.
+        Cost: about 2.5 us a route here; a million takes seconds.
         """
         positions: list[list[int]] = []
         done = 0
 
         def requests() -> Iterable[Request]:
             batches = change_requests(RouteOperation.REPLACE, routes, lease, self._owner)
-            for request, of_these in batches:
-                positions.append(of_these)
-                yield request
+            try:
+                for request, of_these in batches:
+                    positions.append(of_these)
+                    yield request
+            except ValueError:
+                if positions:  # their answers will not be read
+                    self._control.close()
+                raise
 
         for result, rows in self._control.exchange(requests()):
             batch = positions.pop(0)

@@ -192,18 +192,23 @@ def change_requests(
     """Yield requests for many routes, each with the positions of its routes in `routes`.
 
     Raises:
-        ValueError: as `change_route`, naming the route.
+        ValueError: as `change_route`, naming the route; or a prefix occurs twice, of which the
+            owner could have one route only.
 
-    Cost: about 2 us a route.
+    Cost: about 2.5 us and 120 bytes a route.
     """
     packer = BatchPacker(operation, lease_of(lease), owner_for(lease, owner))
     numbers: dict[tuple[object, ...], int] = {}
+    seen: dict[bytes, int] = {}
     for position, route in enumerate(routes):
         key = route[1:]
         number = numbers.get(key)
         if number is None:
             number = numbers[key] = packer.number_of(_attributes(route))
         packed, prefix_len = _packed(route.prefix)
+        earlier = seen.setdefault(packed + bytes((prefix_len,)), position)
+        if earlier != position:
+            raise ValueError(f"{route.prefix} occurs twice, as routes {earlier} and {position}")
         if packer.add(packed, prefix_len, number, position):
             yield packer.pop()
             numbers.clear()

@@ -124,7 +124,13 @@ class TrioClient:
         await self.ask(delete_route(prefix, self._owner))
 
     async def replace_many(self, routes: Iterable[Route], *, lease: LeaseTerm = None) -> int:
-        """Inject many routes, some thousands at a time; returns how many."""
+        """Inject many routes, some thousands at a time; returns how many.
+
+        Raises:
+            ControlError: a batch was refused. The batches before it are applied.
+            ValueError: a route is wrong, or has the prefix of an earlier one. The batches before
+                it are applied.
+        """
         done = 0
         batches = change_requests(RouteOperation.REPLACE, routes, lease, self._owner)
         for request, positions in batches:

@@ -174,6 +174,7 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Inject
         if not is_delete:
             problems = _problems_of(family, request, attributes)
             _check_numbers(column, problems, count, refusals)
+        refusals += _find_repeated(column, count)
         count += len(column.keys)
         columns.append(column)
     if not count:
@@ -243,6 +244,24 @@ def _refusals(
             Prefix(family, bits, length)
         except ValueError as error:
             found.append(InjectionRefusal(number, str(error)))
+    return found
+
+
+def _find_repeated(column: RouteColumn, first: int) -> list[InjectionRefusal]:
+    """Find the routes whose prefix an earlier route of the request has.
+
+    An owner has one route to a prefix: one of the two would be lost without an error.
+    """
+    family, keys, _ = column
+    if len(set(keys)) == len(keys):
+        return []
+    found, numbers = [], dict[int, int]()
+    for number, key in enumerate(keys, first):
+        earlier = numbers.setdefault(key, number)
+        if earlier != number:
+            prefix = Prefix.from_int(family, key)
+            problem = f"{prefix} occurs twice in the request, as routes {earlier} and {number}"
+            found.append(InjectionRefusal(number, problem))
     return found
 
 

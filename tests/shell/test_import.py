@@ -20,6 +20,7 @@ from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.model.prefix import Prefix
 from tests.fakes.fake_daemon import FakeDaemon, serving
+from tests.fakes.route_messages import RouteForm, saved_file
 
 
 @pytest.fixture
@@ -29,10 +30,10 @@ def daemon() -> Iterator[FakeDaemon]:
 
 
 def run(
-    tmp_path: Path, daemon: FakeDaemon, text: str, words: str = ""
+    tmp_path: Path, daemon: FakeDaemon, text: str | bytes, words: str = ""
 ) -> tuple[ExitStatus | None, str, str]:
     routes = tmp_path / "routes.txt"
-    routes.write_text(text)
+    routes.write_bytes(text.encode() if isinstance(text, str) else text)
     path = tmp_path / "routed.sock"
     out, errors = io.StringIO(), io.StringIO()
     with (
@@ -132,6 +133,64 @@ def test_more_next_hops_than_a_route_can_have_are_an_error_of_the_line(
     status, _, errors = run(tmp_path, daemon, text)
     assert status is ExitStatus.REFUSED
     assert errors.startswith("routectl: line 1: a route has at most 256 next hops\n")
+
+
+LOW = "10.60.0.0/16 via 10.0.0.2 dev v0 proto dhcp metric 100\n"
+HIGH = "10.60.0.0/16 via 10.0.0.2 dev v0 proto dhcp metric 600\n"
+JSON_OBJECTS = [
+    {"dst": "10.60.0.0/16", "gateway": "10.0.0.2", "dev": "v0", "protocol": "dhcp", "metric": 100},
+    {"dst": "10.60.0.0/16", "gateway": "10.0.0.2", "dev": "v0", "protocol": "dhcp", "metric": 600},
+]
+SAVED = [
+    RouteForm("10.60.0.0/16", "10.0.0.2", 1, priority=100).payload(),
+    RouteForm("10.60.0.0/16", "10.0.0.2", 1, priority=600).payload(),
+]
+
+
+@pytest.mark.parametrize("words", ["", "replace"])
+@pytest.mark.parametrize(
+    ("text", "prefix", "unit"),
+    [
+        (LOW + HIGH, "10.60.0.0/16", "line"),
+        (LOW + LOW.replace("10.0.0.2", "10.0.0.3"), "10.60.0.0/16", "line"),
+        (LOW + "blackhole 10.60.0.0/16\n", "10.60.0.0/16", "line"),
+        ("blackhole 10.60.0.0/16\n" + LOW, "10.60.0.0/16", "line"),
+        ("10.0.0.1 dev a\n10.0.0.1/32 dev a\n", "10.0.0.1/32", "line"),
+        ("default dev a\n0.0.0.0/0 dev b\n", "0.0.0.0/0", "line"),
+        ("2001:db8::/32 dev a\n2001:0DB8:0::/32 dev b\n", "2001:db8::/32", "line"),
+        (json.dumps(JSON_OBJECTS), "10.60.0.0/16", "route"),
+        (saved_file(SAVED), "10.60.0.0/16", "route"),
+    ],
+    ids=["metrics", "gateways", "types", "types-2", "host", "default", "ipv6", "json", "saved"],
+)
+def test_a_prefix_that_occurs_twice_is_an_error_of_its_second_line(
+    tmp_path: Path, daemon: FakeDaemon, text: str | bytes, prefix: str, unit: str, words: str
+) -> None:
+    """The route with metric 100, which the kernel used, was lost without an error."""
+    status, out, errors = run(tmp_path, daemon, text, words)
+    assert (status, out) == (ExitStatus.REFUSED, "0 routes imported\n")
+    assert errors.startswith(
+        f"routectl: {unit} 2: {prefix} is the prefix of {unit} 1 as well; an owner has one route "
+        "to a prefix, whatever its metric\n"
+    )
+    assert daemon.injections == []
+
+
+def test_a_prefix_that_occurs_twice_in_two_batches_is_an_error_too(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    table = [*lines(BATCH_ROUTES), *lines(1)]
+    status, out, errors = run(tmp_path, daemon, "".join(table), "replace")
+    assert (status, out) == (ExitStatus.REFUSED, f"{BATCH_ROUTES} routes imported\n")
+    assert f"line {BATCH_ROUTES + 1}: 10.0.0.0/24 is the prefix of line 1 as well" in errors
+
+
+def test_one_address_in_both_families_and_lengths_is_no_repetition(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
+    text = "0.0.0.0/0 dev a\n::/0 dev a\n10.0.0.0/8 dev a\n10.0.0.0/9 dev a\na00::/8 dev a\n"
+    status, out, _ = run(tmp_path, daemon, text)
+    assert (status, out) == (ExitStatus.DONE, "5 routes imported\n")
 
 
 def test_json_tells_both_what_was_done_and_what_was_not(tmp_path: Path, daemon: FakeDaemon) -> None:

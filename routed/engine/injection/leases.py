@@ -114,7 +114,7 @@ class InjectedRoutes:
 
         Args:
             owner: of the routes.
-            routes: of a prefix that occurs twice, the last one counts.
+            routes: each prefix once.
             attributes: the routes' numbers are indices into it.
             is_replace: replace routes that the owner has, instead of refusing the request.
             lease_s: time until the routes expire, unless put again or renewed; None for no time.
@@ -289,10 +289,10 @@ class InjectedRoutes:
 
 
 def _by_number(keys: Sequence[int], numbers: Sequence[int]) -> dict[int, list[int]]:
-    """Group prefixes by the number of their attributes; of a prefix twice, the last counts."""
+    """Group prefixes by the number of their attributes."""
     if len(set(numbers)) == 1:
         return {numbers[0]: list(keys)}
     found: dict[int, list[int]] = {}
-    for key, number in dict(zip(keys, numbers, strict=True)).items():
+    for key, number in zip(keys, numbers, strict=True):
         found.setdefault(number, []).append(key)
     return found

@@ -109,6 +109,22 @@ def test_every_wrong_route_is_reported_by_its_number() -> None:
     ]
 
 
+@pytest.mark.parametrize("operation", list(RouteOperation))
+def test_a_prefix_that_occurs_twice_is_refused_by_both_numbers(operation: RouteOperation) -> None:
+    """One of the routes would be lost, and which one depended on the batches of the sender."""
+    of_metric = dataclasses.replace(VIA, metric=20)
+    request = change(
+        ("10.0.0.0/8", VIA), ("10.0.0.0/9", VIA), ("10.0.0.0/8", of_metric), ("10.0.0.0/8", VIA),
+        ("::/8", BLACKHOLE), ("2001:db8::/32", BLACKHOLE), ("2001:db8::/32", BLACKHOLE),
+        operation=operation,
+    )  # fmt: skip
+    assert read_change(request, CALLER) == [
+        InjectionRefusal(2, "10.0.0.0/8 occurs twice in the request, as routes 0 and 2"),
+        InjectionRefusal(3, "10.0.0.0/8 occurs twice in the request, as routes 0 and 3"),
+        InjectionRefusal(6, "2001:db8::/32 occurs twice in the request, as routes 5 and 6"),
+    ]
+
+
 def test_an_invalid_prefix_length_is_refused() -> None:
     good = change(("10.0.0.0/8", BLACKHOLE))
     bad = dataclasses.replace(good, ipv4=dataclasses.replace(good.ipv4, prefix_lens=b"\x21"))

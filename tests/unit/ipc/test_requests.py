@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from ipc.client import Client, ControlError
-from ipc.requests import RouteOptions
+from ipc.requests import Route, RouteOptions
+from ipc.routes import BATCH_ROUTES
 from ipc.trio_client import TrioClient
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
@@ -77,3 +78,30 @@ def test_a_value_that_the_protocol_cannot_carry_is_a_control_error(
                 client.add("192.0.2.1/32", **options)
             client.status()
         trio.run(ask)
+
+
+def blackholes(count: int) -> list[Route]:
+    return [Route(f"10.{n >> 8}.{n & 255}.0/24", type="blackhole") for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, BATCH_ROUTES, 2 * BATCH_ROUTES])
+def test_of_a_prefix_that_occurs_twice_no_route_is_lost(tmp_path: Path, count: int) -> None:
+    """The last one was kept, without an error, and `count + 1` returned."""
+    path = tmp_path / "routed.sock"
+    routes = [*blackholes(count), blackholes(1)[0]._replace(metric=20)]
+    problem = f"10.0.0.0/24 occurs twice, as routes 0 and {count}"
+    admin = AccessList(admin_uids=frozenset({os.getuid()}))
+
+    async def ask() -> None:
+        async with TrioClient(str(path)) as client:
+            with pytest.raises(ValueError, match=problem):
+                await client.replace_many(routes)
+            assert await client.replace_many(blackholes(3)) == 3
+
+    with closing(FakeDaemon()) as daemon, serving(path, daemon, admin):
+        with Client(str(path)) as client:
+            with pytest.raises(ValueError, match=problem):
+                client.replace_many(routes)
+            assert client.replace_many(blackholes(3)) == 3, "the answers in flight are not read"
+        trio.run(ask)
+        assert all(len(set(each.routes[0].keys)) == each.count for each in daemon.injections)
