@@ -6,6 +6,7 @@
     report not up, it was never up             as before, for `bfd.relearn`; then not used
         nothing was known before               as `initial` says
     the liveness process has died              as before; shown as unknown
+    its interface was removed                  as `initial` says
 
 "As before" keeps a crash of the liveness process from withdrawing anything: its successor begins
 with sessions that were never up.
@@ -112,6 +113,12 @@ class BfdStates:
             if known.is_up is not was_up and (known.is_up or report.has_been_up):
                 transitions.append(SessionTransition(known.config, known.is_up, report))
         return transitions
+
+    def end(self, names: Iterable[str]) -> None:
+        """Handle the end of sessions; one that is still configured has lost its interface."""
+        for name in names:
+            if name in self.sessions:
+                self.sessions[name] = KnownSession(self.sessions[name].config)
 
     def channel_lost(self) -> None:
         """Record that the liveness process has gone."""

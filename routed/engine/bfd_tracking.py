@@ -131,7 +131,10 @@ class BfdTracking:
                 self._has_channel = trio.Event()
                 channel = self._channel
                 assert channel is not None  # the event was set by `connect`
-                await self._listen(channel)
+                try:
+                    await self._listen(channel)
+                finally:
+                    channel.close()
                 if channel is self._channel:
                     self._channel = None
                     self.states.channel_lost()
@@ -152,11 +155,11 @@ class BfdTracking:
             return
         except IpcError as error:
             self._log.emit("internal-error", where="liveness channel", error=error)
-            channel.close()
 
     def _handle(self, message: BfdReported) -> None:
         for transition in self.states.receive(message.reports, self._now()):
             self._log_transition(transition)
+        self.states.end(message.ended)
         self.states.dropped = message.dropped
         self._is_complete |= message.is_complete
         self._apply_states()

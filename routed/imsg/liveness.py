@@ -105,6 +105,8 @@ class BfdReported:
     """The state of some sessions, to the engine."""
 
     reports: Annotated[tuple[BfdReport, ...], Items(BFD_REPORTS_MAX)]
+    ended: Annotated[tuple[SessionName, ...], Items(BFD_REPORTS_MAX)]
+    """Sessions that no longer exist: they are not configured, or their interface was removed."""
     dropped: Annotated[dict[Annotated[str, TextBytes(32)], int], Items(16)]
     """Packets dropped before their session was found, by the value of `BfdDrop`."""
     is_complete: bool

@@ -76,7 +76,7 @@ class BfdNetwork:
         Args:
             instance: the protocol.
             clock: seconds, monotonic.
-            on_change: called with the name of a session whose state has changed.
+            on_change: called with the name of a session whose state has changed, or that has ended.
             nursery: runs a task for each receiving socket.
         """
         self._instance = instance
@@ -101,6 +101,8 @@ class BfdNetwork:
             after = self._settings.get(name)
             if after is None or _target(after) != _target(settings):
                 self._remove_sender(name)
+            if after is None:
+                self._on_change(name)
 
     def add_receiver(self, family: Family, sock: socket.socket, *, is_multihop: bool) -> None:
         """Receive from a socket from now on, in place of an earlier one."""

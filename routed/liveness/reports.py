@@ -91,10 +91,13 @@ class BfdReporter:
 
     async def _report(self, channel: Channel, names: list[str]) -> None:
         now = self._clock()
-        reports = [self._instance.report(name, now) for name in names]
+        found = [(name, self._instance.report(name, now)) for name in names]
         dropped = {**self._instance.counts(), "by_kernel": self._dropped_by_kernel()}
         message = BfdReported(
-            tuple(each for each in reports if each is not None), dropped, self._is_complete
+            reports=tuple(report for _, report in found if report is not None),
+            ended=tuple(name for name, report in found if report is None),
+            dropped=dropped,
+            is_complete=self._is_complete,
         )
         try:
             for frame in frames_of(message, types=LIVENESS_CLASSES):

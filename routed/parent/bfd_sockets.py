@@ -7,9 +7,10 @@
 A session whose interface does not exist is left out until it does. When an interface is made again
 its index is another one, and so is the session.
 
-The receiving sockets are kept while a session needs them, so that no other program can take the
-port between two liveness processes; each process gets copies. Sending sockets are opened for each
-process. A socket that cannot be opened now is tried again after SOCKET_RETRY_S.
+The receiving sockets are kept while any session is configured, so that no other program can take
+the port between two liveness processes; each process gets copies, which it keeps until it ends.
+Sending sockets are opened for each process. A socket that cannot be opened now is tried again after
+SOCKET_RETRY_S.
 """
 
 from __future__ import annotations
@@ -133,7 +134,6 @@ class BfdSockets:
         for name in self._has_sender.keys() - settings.keys():
             del self._has_sender[name]
         kinds = {(each.peer.family, each.is_multihop) for each in settings.values()}
-        self._close_unused(kinds)
         is_complete = True
         for family, is_multihop in kinds - self._has_receiver:
             is_complete &= self._send_receiver(family, is_multihop, send)
@@ -143,13 +143,9 @@ class BfdSockets:
 
     def close(self) -> None:
         """Close all sockets."""
-        self._close_unused(set())
-
-    def _close_unused(self, used: set[tuple[Family, bool]]) -> None:
-        for kind in self._receivers.keys() - used:
-            self._receivers.pop(kind).close()
-        # A process keeps the copy of a socket that it no longer needs until it ends.
-        self._has_receiver &= used
+        for receiver in self._receivers.values():
+            receiver.close()
+        self._receivers.clear()
 
     def _send_receiver(self, family: Family, is_multihop: bool, send: SendToLiveness) -> bool:
         try:

@@ -65,7 +65,6 @@ class Liveness:
         self._log = log
         self._sockets = BfdSockets(log)
         self._session: LivenessSession | None = None
-        self._settings: dict[str, BfdSettings] = {}
         self._is_ending = False
         self._has_changed = trio.Event()
         self._closer = Closer()
@@ -123,14 +122,13 @@ class Liveness:
         """
         failures = 0
         while not self._is_ending:
-            self._refresh()
-            if not self._settings:
+            if not self._is_wanted:
                 await self._changed()
                 continue
             began = trio.current_time()
             await self._run_process(user, sandbox)
             failures = 1 if trio.current_time() - began > STEADY_S else failures + 1
-            if self._settings and not self._is_ending:
+            if self._is_wanted and not self._is_ending:
                 await trio.sleep(RESTART.pause_s(failures))
 
     async def stop(self) -> None:
@@ -144,10 +142,14 @@ class Liveness:
         """Close the sockets."""
         self._sockets.close()
 
-    def _refresh(self) -> None:
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether sessions are configured, even if none of their interfaces exists."""
+        return bool(self._in_force.config.bfd.sessions)
+
+    def _settings(self) -> dict[str, BfdSettings]:
         in_force = self._in_force
-        links = self._links.interfaces.values()
-        self._settings = bfd_settings(in_force.config, in_force.secrets, links)
+        return bfd_settings(in_force.config, in_force.secrets, self._links.interfaces.values())
 
     async def _changed(self, within_s: float = float("inf")) -> None:
         """Wait until something may have changed, or for a time."""
@@ -172,7 +174,7 @@ class Liveness:
             status = await session.run()
             nursery.cancel_scope.cancel()
         self._session = None
-        if self._is_ending or not self._settings:
+        if self._is_ending or not self._is_wanted:
             self._log.emit("liveness-stopped", pid=process.pid)
             return
         self.restarts += 1
@@ -185,13 +187,12 @@ class Liveness:
         engine = self._supervisor.running
         while True:
             ifnames = {link.ifindex: link.ifname for link in self._links.interfaces.values()}
-            is_complete = self._sockets.reconcile(self._settings, ifnames, session.send)
+            is_complete = self._sockets.reconcile(self._settings(), ifnames, session.send)
             if engine is not None:
                 self._join_or_log(engine)
                 engine = None
             await self._changed(float("inf") if is_complete else SOCKET_RETRY_S)
-            self._refresh()
-            if not self._settings:
+            if not self._is_wanted:
                 self._sockets.close()
                 await session.stop()
                 return

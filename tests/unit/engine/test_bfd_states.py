@@ -158,6 +158,17 @@ def test_a_session_that_was_down_stays_so_after_a_restart() -> None:
     assert problem(made)
 
 
+def test_a_session_whose_interface_was_removed_is_not_used() -> None:
+    made = states()
+    made.receive([UP], 0.0)
+    made.end(["uplink", "unknown"])
+    assert problem(made) == "nothing is known of the session yet"
+    view = bfd_view(made.sessions["uplink"], 0, (), 1.0)
+    assert view.session_state == "unknown"
+    made.receive([FRESH], 2.0)
+    assert problem(made) == "the session has not been up yet"
+
+
 def test_another_configuration_keeps_what_is_known_unless_the_session_is_another() -> None:
     made = states()
     made.receive([UP], 0.0)

@@ -1,0 +1,153 @@
+"""Reports over a real channel: routes, next hops to verify, and what breaks the rules."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame
+from routed.config.bfd import BfdConfig
+from routed.config.static import StaticConfig
+from routed.engine.bfd_tracking import FIRST_REPORT_S, BfdTracking
+from routed.imsg.frames import frames_of
+from routed.imsg.liveness import LIVENESS_CLASSES, BfdReported
+from routed.log.events import Level
+from routed.log.logger import Logger, LogRecord
+from routed.model.bfd import BfdReport
+from routed.model.prefix import Address, Prefix
+from routed.rib.table import Rib
+from tests.unit.engine.test_bfd_states import DOWN, UP, UPLINK
+from tests.unit.rib.test_trackers import ETH0
+
+VIA = Address.parse("192.0.2.2")
+STATICS = (
+    StaticConfig(Prefix.parse("10.0.0.0/8"), via=VIA, bfd="uplink"),
+    StaticConfig(Prefix.parse("11.0.0.0/8"), via=VIA, bfd="uplink"),
+    StaticConfig(Prefix.parse("12.0.0.0/8"), via=VIA),
+)
+
+
+class Scene:
+    """A tracking with one session, and the other end of its channel."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.verified: list[tuple[Address, int]] = []
+        self.lines: list[str] = []
+        self.changes = 0
+        rib = Rib(lambda: 0.0)
+        rib.link_changed(ETH0)
+        links = {ETH0.ifindex: ETH0}
+        log = Logger(self, "engine", Level.DEBUG)
+        self.tracking = BfdTracking(
+            rib, self_programming(self), links, log, self.clock, self.changed
+        )
+        self.tracking.apply(BfdConfig((UPLINK,)), STATICS)
+        self.theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.tracking.connect(ours)
+
+    def clock(self) -> float:
+        return self.now
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def write(self, record: LogRecord) -> None:
+        self.lines.append(record.event)
+
+    def close(self) -> None:
+        """A logger closes its sink."""
+
+    def report(self, *reports: BfdReport, is_complete: bool = True) -> None:
+        message = BfdReported(reports, ended=(), dropped={"version": 2}, is_complete=is_complete)
+        for frame in frames_of(message, types=LIVENESS_CLASSES):
+            self.theirs.send(pack_frame(frame, INTERNAL_FRAME_MAX_BYTES))
+
+
+def self_programming(scene: Scene) -> Any:
+    """What the tracking uses of FibProgramming."""
+
+    class Programming:
+        def verify(self, lost: list[tuple[Address, int]]) -> None:
+            scene.verified += lost
+
+    return Programming()
+
+
+@pytest.fixture
+def idle() -> Iterator[Scene]:
+    """A tracking that does not run yet."""
+    made = Scene()
+    with made.theirs:
+        yield made
+
+
+@pytest.fixture
+async def scene(nursery: trio.Nursery, idle: Scene) -> Scene:
+    nursery.start_soon(idle.tracking.run)
+    await trio.testing.wait_all_tasks_blocked()
+    return idle
+
+
+async def test_a_session_that_goes_down_loses_its_next_hops_at_once(scene: Scene) -> None:
+    scene.report(UP)
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.tracking.may_decide
+    assert scene.tracking.states.problems() == {"bfd uplink": ""}
+    assert scene.verified == []
+    scene.report(DOWN)
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.verified == [(VIA, ETH0.ifindex)], "once, for all routes"
+    assert scene.lines == ["bfd-up", "bfd-down"]
+    assert scene.changes >= 2
+    assert scene.tracking.states.dropped == {"version": 2}
+
+
+async def test_users_are_the_next_hops_that_name_a_session(scene: Scene) -> None:
+    assert scene.tracking.users == {"uplink": 2}
+    scene.tracking.apply(BfdConfig((UPLINK,)), STATICS[1:])
+    assert scene.tracking.users == {"uplink": 1}
+    assert list(scene.tracking.states.sessions) == ["uplink"]
+
+
+async def test_routes_wait_for_the_first_states_and_not_longer(
+    nursery: trio.Nursery, idle: Scene, autojump_clock: trio.testing.MockClock
+) -> None:
+    scene = idle
+    scene.tracking._now = trio.current_time
+    nursery.start_soon(scene.tracking.run)
+    scene.tracking.links_complete()
+    assert not scene.tracking.may_decide
+    await trio.sleep(FIRST_REPORT_S + 0.1)
+    assert scene.tracking.may_decide
+
+
+async def test_an_incomplete_report_is_waited_for(scene: Scene) -> None:
+    scene.report(UP, is_complete=False)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not scene.tracking.may_decide
+
+
+async def test_nothing_waits_without_sessions(scene: Scene) -> None:
+    scene.tracking.apply(BfdConfig(), ())
+    assert scene.tracking.may_decide
+
+
+@pytest.mark.parametrize("kind", [999, 106, 1])
+async def test_a_message_out_of_place_ends_the_channel_and_changes_nothing(
+    scene: Scene, kind: int
+) -> None:
+    scene.report(UP)
+    await trio.testing.wait_all_tasks_blocked()
+    scene.theirs.send(pack_frame(Frame(kind, 0, b""), INTERNAL_FRAME_MAX_BYTES))
+    await trio.testing.wait_all_tasks_blocked()
+    assert "internal-error" in scene.lines
+    assert scene.tracking.states.problems() == {"bfd uplink": ""}
+    assert not scene.tracking.states.sessions["uplink"].is_current
+    with pytest.raises(OSError):  # noqa: PT011  (EPIPE, or ECONNRESET)
+        scene.theirs.send(b"x")
