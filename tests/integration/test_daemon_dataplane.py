@@ -191,3 +191,17 @@ def test_a_daemon_without_a_dataplane_has_nothing_of_it(build_lab: LabBuilder) -
     reload(lab)
     (row,) = lab.routectl("R", "show", "dataplane", "interfaces")
     assert (row["rung"], row["reason"]) == ("none", "restart-needed")
+
+
+def test_what_loading_took_is_given_up_and_the_engine_holds_no_program(lab: Lab) -> None:
+    """CAP_PERFMON is 38, CAP_BPF 39; descriptors of programs and links are the parent's alone."""
+    parent, engine = lab.daemon_pid("R"), lab.engine_pid("R")
+    status = lab.run("R", ["cat", f"/proc/{parent}/status"]).stdout
+    (effective,) = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
+    assert int(effective, 16) >> 38 & 0b11 == 0
+    listing = {
+        pid: lab.run("R", ["ls", "-l", f"/proc/{pid}/fd"]).stdout for pid in (parent, engine)
+    }
+    assert "bpf-prog" in listing[parent]
+    assert "bpf" not in listing[engine]
+    assert "socket:" in listing[engine]
