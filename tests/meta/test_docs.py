@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ PAGES = {
     str(page.relative_to(ROOT)): page
     for page in (
         ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
         ROOT / "configs" / "README.md",
         ROOT / "netns-lab" / "README.md",
         *sorted((ROOT / "docs").glob("*.md")),
@@ -60,6 +65,16 @@ def is_there(path: Path) -> bool:
     return path.exists() or path.with_name(path.name + ".py").is_file()
 
 
+@functools.cache
+def defined_in(file: Path) -> frozenset[str]:
+    """Every function and class of a file. What a comment or a text names is not there."""
+    return frozenset(
+        node.name
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    )
+
+
 TESTS = sorted(
     {
         (name, path, test)
@@ -101,7 +116,13 @@ def test_a_named_test_is_there(page: str, path: str, test: str) -> None:
     file = ROOT / path
     assert file.is_file(), f"{page} names {path}"
     if test:
-        assert f"def {test}(" in file.read_text(encoding="utf-8"), f"{page} names {test}"
+        assert test in defined_in(file), f"{page} names {test}"
+
+
+def test_a_test_in_a_comment_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text('"""def test_a(): ..."""\n# def test_b(): ...\nasync def test_c(): ...\n')
+    assert defined_in(file) == {"test_c"}
 
 
 @pytest.mark.parametrize(("page", "path"), PATHS)
@@ -131,7 +152,7 @@ def test_a_named_source_file_is_there(page: str, name: str) -> None:
 def test_a_named_module_is_there(page: str, name: str) -> None:
     """A module, a C extension (built where a compiler is), or a name that a module defines."""
     parts = name.split(".")
-    if parts[-1].startswith("_"):
+    if parts[-1].startswith("_") and not parts[-1].startswith("__"):
         assert ROOT.joinpath(*parts[:-1], "native", parts[-1].removeprefix("_") + ".c").is_file()
         return
     module, attribute = name, ""
@@ -148,8 +169,8 @@ def test_a_named_module_is_there(page: str, name: str) -> None:
 
 @pytest.mark.parametrize(("page", "name"), TEST_NAMES)
 def test_a_test_that_is_named_without_its_file_is_there(page: str, name: str) -> None:
-    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    assert any(f"def {name}(" in text for text in texts), f"{page} names {name}"
+    files = (ROOT / "tests").rglob("test_*.py")
+    assert any(name in defined_in(path) for path in files), f"{page} names {name}"
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
