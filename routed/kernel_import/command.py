@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from routed.config.scalars import route_protocol, table
-from routed.kernel_import.document import Choice, Found, write_document
+from routed.kernel_import.document import Found, ImportChoice, write_document
 from routed.kernel_import.dump import KernelReader
 from routed.kernel_import.entries import Surroundings
 
@@ -15,7 +15,7 @@ DEFAULT_PROTOCOLS = "boot,static"
 """Protocols of routes that an administrator adds: by `ip route add`, and by configuration files."""
 
 
-def read_choice(protocols: str, table_text: str) -> Choice:
+def read_choice(protocols: str, table_text: str) -> ImportChoice:
     """Read the options of the command line.
 
     Args:
@@ -26,10 +26,10 @@ def read_choice(protocols: str, table_text: str) -> Choice:
         ValueError: there is no such protocol or table; the text says what is expected.
     """
     numbers = [route_protocol.read(name.strip()) for name in protocols.split(",")]
-    return Choice(frozenset(numbers), table.read(table_text))
+    return ImportChoice(frozenset(numbers), table.read(table_text))
 
 
-def import_kernel(choice: Choice) -> str:
+def import_kernel(choice: ImportChoice) -> str:
     """Read the kernel of this network namespace. Returns the text of a configuration.
 
     Raises:

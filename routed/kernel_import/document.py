@@ -37,7 +37,7 @@ from routed.model.rule import PolicyRule
 from routed.netlink.message import NetlinkMessage
 from routed.netlink.route_message import RouteMessage, decode_route_message, route_words
 
-__all__ = ["Choice", "Found", "write_document"]
+__all__ = ["Found", "ImportChoice", "write_document"]
 
 LEFT_OUT_MAX = 1000
 
@@ -48,7 +48,7 @@ _FREE_UID = 61698
 """A user id without a name, for a system that has no user `routed` yet."""
 
 
-class Choice(NamedTuple):
+class ImportChoice(NamedTuple):
     """What the command line asks for."""
 
     protocols: frozenset[int]
@@ -81,7 +81,7 @@ class _Draft:
         """Number of routes that were not chosen, by protocol and table."""
 
 
-def write_document(found: Found, choice: Choice) -> str:
+def write_document(found: Found, choice: ImportChoice) -> str:
     """Write a configuration.
 
     Args:
@@ -115,7 +115,7 @@ def write_document(found: Found, choice: Choice) -> str:
             return text
 
 
-def _add_routes(draft: _Draft, found: Found, choice: Choice) -> None:
+def _add_routes(draft: _Draft, found: Found, choice: ImportChoice) -> None:
     for payload in found.routes:
         route = decode_route_message(payload)
         if route is None or route.is_cloned:
@@ -151,7 +151,7 @@ def _route_comment(route: RouteMessage, around: Surroundings, reason: str) -> st
     return f"route {route_words(route, around.name_of)}: {reason}"
 
 
-def _add_rules(draft: _Draft, messages: Iterable[NetlinkMessage], choice: Choice) -> None:
+def _add_rules(draft: _Draft, messages: Iterable[NetlinkMessage], choice: ImportChoice) -> None:
     chosen: list[PolicyRule] = []
     for message in messages:
         try:
@@ -198,7 +198,7 @@ def _take_out(draft: _Draft, problems: Iterable[tuple[str, str]]) -> None:
         items[:] = [item for at, item in enumerate(items) if (section, at) not in reasons]
 
 
-def _head(found: Found, choice: Choice) -> Iterator[str]:
+def _head(found: Found, choice: ImportChoice) -> Iterator[str]:
     names = ", ".join(map(str, sorted(choice.protocols)))
     yield "# Written by `routed --import-kernel` from the routes and rules of this machine"
     yield f"# (protocols {names})."

@@ -96,7 +96,7 @@ def load_dataplane(config: DataplaneConfig, kernel: Kernel | None = None) -> Loa
     return Loaded(programs, DataplaneReason.NONE)
 
 
-class Session(Protocol):
+class EngineSender(Protocol):
     """An engine."""
 
     def send(
@@ -108,7 +108,7 @@ class Engines(Protocol):
     """Where the running engine is found (`Supervisor`)."""
 
     @property
-    def running(self) -> Session | None: ...
+    def running(self) -> EngineSender | None: ...
 
 
 class Links(Protocol):
@@ -294,7 +294,7 @@ class Dataplane:
 
     # --- engines
 
-    def hand_over(self, session: Session) -> None:
+    def hand_over(self, session: EngineSender) -> None:
         """Send a new engine the memory that it reads, and what is attached.
 
         Raises:

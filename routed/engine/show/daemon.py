@@ -48,7 +48,7 @@ from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.metrics import Exporter
 from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
-from routed.engine.show.routes import RouteTables
+from routed.engine.show.routes import RouteTablePages
 from routed.engine.show.topology import TopologyTable, neighbor_chunks
 from routed.engine.show.traffic import DataplaneReporter
 from routed.imsg.messages import ConfBegin, NextHopReport
@@ -103,7 +103,7 @@ class Reporter:
         """
         self.parent = parent.client
         self.reports = reports
-        self.tables = RouteTables(router)
+        self.tables = RouteTablePages(router)
         self.injection = router.injection
         self.recording = router.recording
         self.changes = router.changes

@@ -22,7 +22,7 @@ from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, PathAttributes, RouteSource, RouteType
 from routed.rib.table import Candidate
 
-__all__ = ["RouteTables"]
+__all__ = ["RouteTablePages"]
 
 _TYPE_TEXTS = {route_type: plain(route_type) for route_type in RouteType}
 _SOURCE_TEXTS = {source: plain(source) for source in RouteSource}
@@ -34,7 +34,7 @@ PAGE_HOPS = 2048
 such routes would be a page of 16 MB for each session that reads, and a turn of a second."""
 
 
-class RouteTables:
+class RouteTablePages:
     """Reads RIB and FIB state of a router; owns nothing."""
 
     def __init__(self, router: Router) -> None:
@@ -319,7 +319,7 @@ class _Shared:
     tuples are kept as well: while they exist no other object has their identity.
     """
 
-    def __init__(self, tables: RouteTables) -> None:
+    def __init__(self, tables: RouteTablePages) -> None:
         self._tables = tables
         self._hops: dict[int, tuple[tuple[NextHop, ...], object]] = {}
         self._columns: dict[int, tuple[PathAttributes, _SharedColumns]] = {}

@@ -14,7 +14,7 @@ from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
 from routed.engine.fib.programming import FibProgramming
 from routed.engine.router import Router
-from routed.engine.show.routes import PAGE_HOPS, RouteTables
+from routed.engine.show.routes import PAGE_HOPS, RouteTablePages
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
@@ -100,8 +100,8 @@ def rooms() -> FakeRouter:
     return rooms
 
 
-def tables_of(rooms: FakeRouter) -> RouteTables:
-    return RouteTables(cast("Router", rooms))
+def tables_of(rooms: FakeRouter) -> RouteTablePages:
+    return RouteTablePages(cast("Router", rooms))
 
 
 def walk(rooms: FakeRouter, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
@@ -285,7 +285,7 @@ def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: FakeRouter) ->
     assert rooms.programming.apply(config.fib, config.filters.kernel)
     assert not rooms.programming.apply(config.fib, config.filters.kernel), "nothing has changed"
     rooms.settle()
-    tables = RouteTables(cast("Router", rooms))
+    tables = RouteTablePages(cast("Router", rooms))
     page = tables.routes(RouteSelector(), None, 100)
     found = {row[0]: dict(zip(columns_of(RouteView), row, strict=True)) for row in page.rows}
     assert found["10.2.0.0/16"]["fib_state"] is None

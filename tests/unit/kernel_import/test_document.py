@@ -13,7 +13,7 @@ from routed.config.schema import Config
 from routed.fib.nexthops.codec import Hop
 from routed.fib.rule_codec import encode_rule
 from routed.kernel_import import document
-from routed.kernel_import.document import Choice, Found, write_document
+from routed.kernel_import.document import Found, ImportChoice, write_document
 from routed.kernel_import.entries import Surroundings
 from routed.model.link import InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
@@ -28,7 +28,7 @@ from routed.netlink.message import (
 from tests.fakes.random_rules import any_rule
 from tests.fakes.route_messages import RouteForm
 
-CHOICE = Choice(frozenset({3, 4}), 254)
+CHOICE = ImportChoice(frozenset({3, 4}), 254)
 OBJECTS = {
     1: Hop(Address.parse("192.0.2.1"), 1),
     2: Hop(Address.parse("192.0.2.2"), 2),
@@ -45,7 +45,7 @@ def message(rule: PolicyRule, protocol: int = 0) -> NetlinkMessage:
 def text_of(
     routes: Sequence[RouteForm] = (),
     rules: Sequence[NetlinkMessage] = (),
-    choice: Choice = CHOICE,
+    choice: ImportChoice = CHOICE,
     addresses: Sequence[str] = ("198.51.100.9",),
     name: str = "eth",
 ) -> str:
@@ -147,7 +147,7 @@ def test_routes_of_other_protocols_are_counted() -> None:
     text = text_of([*others, RouteForm("10.9.0.1/32", ifindex=1, protocol=2, table=255)])
     assert "#   protocol 2, table local: 1\n#   protocol 12, table main: 7\n" in text
     assert "static:" not in text
-    chosen = text_of(others, choice=Choice(frozenset({12}), 254))
+    chosen = text_of(others, choice=ImportChoice(frozenset({12}), 254))
     assert len(load(chosen).static) == 7
 
 
@@ -179,7 +179,7 @@ def test_more_than_can_be_shown_is_counted(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_table_of_choice_is_that_of_the_configuration() -> None:
     route = RouteForm("10.0.0.0/8", "192.0.2.1", 1, table=100)
-    config = load(text_of([route, ROUTES[0][0]], choice=Choice(CHOICE.protocols, 100)))
+    config = load(text_of([route, ROUTES[0][0]], choice=ImportChoice(CHOICE.protocols, 100)))
     assert config.fib.table_id == 100
     assert [str(static.prefix) for static in config.static] == ["10.0.0.0/8"]
 
