@@ -151,7 +151,9 @@ class EventSocket(NetlinkSocket):
     """Notifications of links, addresses, routes, rules and nexthop objects, without our echoes."""
 
     def __init__(
-        self, *ignored_port_ids: int, receive_buffer_bytes: int = _EVENT_BUFFER_BYTES
+        self,
+        ignored_port_ids: Sequence[int],
+        receive_buffer_bytes: int = _EVENT_BUFFER_BYTES,
     ) -> None:
         """Subscribe.
 

@@ -94,7 +94,7 @@ class KernelSockets:
             RequestSocket(protocol) as import_reader,
             RequestSocket(protocol) as object_writer,
             RequestSocket(protocol) as link_asker,
-            EventSocket(writer.port_id, object_writer.port_id) as listener,
+            EventSocket((writer.port_id, object_writer.port_id)) as listener,
         ):
             yield cls(
                 writer, reader, rule_writer, import_reader, object_writer, link_asker, listener

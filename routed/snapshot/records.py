@@ -68,7 +68,7 @@ class _NextHopSet:
 class _Heads(dict[int, bytes]):
     """The first words of the records that share a selection, by prefix length."""
 
-    def __init__(self, shape: int, *words: int) -> None:
+    def __init__(self, shape: int, words: tuple[int, ...]) -> None:
         super().__init__()
         self._shape = shape
         self._words = words
@@ -148,8 +148,10 @@ class NextHopSets:
         found = self._share(tuple(zip(hops, ifnames, strict=True)))
         heads = _Heads(
             _version(family) | attributes.source << 16 | attributes.type << 24,
-            attributes.distance, attributes.metric, attributes.tag,
-            found.address, len(found.key), 0, 0,
+            (
+                attributes.distance, attributes.metric, attributes.tag,
+                found.address, len(found.key), 0, 0,
+            ),
         )  # fmt: skip
         if len(known) >= _COMMON_MAX:
             known.clear()

@@ -97,7 +97,7 @@ class Scene:
 async def watching(namespace: Namespace, table_id: int = MAIN) -> AsyncIterator[Scene]:
     with namespace.here.inside():
         requests, lab = RequestSocket(OURS), Rtnetlink.open_here()
-        listener = EventSocket(requests.port_id)
+        listener = EventSocket([requests.port_id])
     with contextlib.closing(lab), listener, requests:
         async with _watched(listener, requests, lab, namespace.ifindexes, table_id) as scene:
             yield scene

@@ -413,7 +413,7 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
         requests, lab = RequestSocket(205), Rtnetlink.open_here()
-        listener = EventSocket(requests.port_id)
+        listener = EventSocket([requests.port_id])
     monitor = KernelMonitor(
         listener,
         requests,
@@ -447,7 +447,7 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
     heard = Heard()
     with namespace.here.inside():
         requests, bird = RequestSocket(205), RequestSocket(12)
-        listener = EventSocket(requests.port_id)
+        listener = EventSocket([requests.port_id])
     monitor = KernelMonitor(
         listener,
         requests,
@@ -477,7 +477,7 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
     heard = Heard()
     with namespace.here.inside():
         requests, bird = RequestSocket(205), RequestSocket(12)
-        listener = EventSocket(requests.port_id, receive_buffer_bytes=2048)
+        listener = EventSocket([requests.port_id], receive_buffer_bytes=2048)
     monitor = KernelMonitor(
         listener,
         requests,
@@ -568,7 +568,7 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
     rule = rules()[0]
     with namespace.here.inside():
         requests, other = RequestSocket(205), RequestSocket(12)
-        listener = EventSocket(requests.port_id)
+        listener = EventSocket([requests.port_id])
     monitor = KernelMonitor(
         listener,
         requests,

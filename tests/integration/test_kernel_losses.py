@@ -150,7 +150,7 @@ async def _opened(
     with namespace.here.inside():
         sockets = [RequestSocket(205) for _ in range(3)]
         listener = EventSocket(
-            sockets[0].port_id, sockets[2].port_id, receive_buffer_bytes=receive_buffer_bytes
+            [sockets[0].port_id, sockets[2].port_id], receive_buffer_bytes=receive_buffer_bytes
         )
     requests, reader, object_requests = sockets
     with listener, requests, reader, object_requests:

@@ -261,7 +261,7 @@ async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namesp
 
     with namespace.here.inside():
         routes, requests, other = RequestSocket(205), RequestSocket(205), RequestSocket(12)
-        listener = EventSocket(routes.port_id, requests.port_id)
+        listener = EventSocket([routes.port_id, requests.port_id])
     monitor = KernelMonitor(
         listener,
         routes,

@@ -32,18 +32,26 @@ def constructor_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> 
     if function.name != "__init__":
         return 0
     arguments = function.args
+    if arguments.vararg or arguments.kwarg:
+        return PARAMETERS + 1  # any number
     return len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs) - 1
 
 
 def functions(
     tree: ast.AST, prefix: str = ""
 ) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Yield each function with its name, wherever it stands, except for declarations of types."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             name = f"{prefix}{node.name}"
             if not isinstance(node, ast.ClassDef):
                 yield name, node
             yield from functions(node, f"{name}.")
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for statement in node.orelse:
+                yield from functions(ast.Module([statement], []), prefix)
+        else:
+            yield from functions(node, prefix)
 
 
 def large() -> dict[str, int]:
@@ -69,6 +77,17 @@ def listed() -> dict[str, int]:
             assert reason, line
             rows[f"{kind} {what}"] = int(size)
     return rows
+
+
+def test_a_function_counts_wherever_it_stands() -> None:
+    tree = ast.parse(
+        "if x:\n class A:\n  class B:\n   def f(self): pass\n  def __init__(self, *a): pass\n"
+        "if TYPE_CHECKING:\n def t(): pass\nelse:\n def g():\n  try:\n   def h(): pass\n"
+        "  finally: pass\n"
+    )
+    found = dict(functions(tree))
+    assert list(found) == ["A.B.f", "A.__init__", "g", "g.h"]
+    assert constructor_parameters(found["A.__init__"]) > PARAMETERS
 
 
 FOUND, LISTED = large(), listed()
