@@ -1,9 +1,9 @@
-"""Who may import whom. The table below is the one place where that is written down.
+"""Which module may import which. The table below is the one place where that is written down.
 
-The first folder says the process: `routed/parent/` runs as root, `routed/engine/` without any
-privilege, and neither imports the other. Whatever both need is neutral, stands below them, and does
-not know that there are processes. Inside a package, core modules import no edge and nothing that
-does I/O.
+The first folder names the process: `routed/parent/` runs in the privileged process only,
+`routed/engine/` and `routed/liveness/` in unprivileged ones only, and none imports another, not
+even for types. What several of them need is neutral, is below them in the table, and does not know
+that there are processes. Inside a package, core modules import no edge and nothing that does I/O.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.log": {"ipc.texts"},
     "routed.netlink": {"routed.model", "trio"},
     "routed.config": {"routed.model", "routed.netlink.message", "yaml"},
-    "routed.imsg": {"ipc", "routed", "routed.config.transfer", "routed.model"},
+    "routed.imsg": {
+        "ipc.codec", "ipc.framing", "routed", "routed.config.transfer", "routed.model",
+    },
     "routed.rib": {"routed.clock", "routed.model"},
     "routed.snapshot": {"ipc.fib_layout", "ipc.extension", "routed.model", "routed.rib.table"},
     "routed.dataplane": {"routed.model"},
@@ -57,8 +59,10 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "routed.sandbox", "trio",
     },
     "routed.parent": {
-        "ipc", "routed", "routed.clock", "routed.config", "routed.dataplane", "routed.fib",
-        "routed.imsg", "routed.log", "routed.model", "routed.netlink", "routed.sandbox", "trio",
+        "ipc.channel", "ipc.closing", "ipc.codec", "ipc.credentials", "ipc.fdpass", "ipc.framing",
+        "ipc.standard_streams", "routed", "routed.clock", "routed.config", "routed.dataplane",
+        "routed.fib", "routed.imsg", "routed.log", "routed.model", "routed.netlink",
+        "routed.sandbox", "trio",
     },
     # what both start from
     "routed.cli": {
@@ -106,9 +110,36 @@ EDGES = {
 }  # fmt: skip
 """Modules of a package that touch the world."""
 
-NO_CORE_IMPORTS = {"trio", "socket", "os", "time", "secrets", "select", "subprocess", "threading"}
+NO_CORE_IMPORTS = {
+    "trio", "_socket", "asyncio", "ctypes", "fcntl", "mmap", "os", "pathlib", "posix", "secrets",
+    "select", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading",
+    "time",
+}  # fmt: skip
 """What a core module may not import. `random` is there for the type of the generator that
 is passed in; ruff bans its module functions."""
+
+NO_CORE_CALLS = {"input", "open", "print"}
+"""Functions without an import that a core module may not use."""
+
+PROCESSES = ("routed.parent", "routed.engine", "routed.liveness")
+"""The packages of which each belongs to one process."""
+
+NO_DYNAMIC_CODE = {
+    "__import__", "eval", "exec", "exec_module", "find_spec", "import_module", "load_module",
+    "run_module", "run_path",
+}  # fmt: skip
+"""Names and attributes that load or run code which no import statement names."""
+
+DYNAMIC_CODE = {
+    # module: what it uses, and why
+    "routed.client": {"import_module"},  # a library for users' programs; its table has the names
+}
+
+PRIVILEGED_CODE = {
+    "routed", "routed.clock", "routed.config", "routed.dataplane", "routed.fib", "routed.imsg",
+    "routed.log", "routed.model", "routed.netlink", "routed.parent", "routed.sandbox",
+}  # fmt: skip
+"""The packages of `routed` of which the privileged process may load modules."""
 
 CORE_PACKAGES = (
     "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.bfd",
@@ -136,7 +167,8 @@ def imports_of(path: Path) -> tuple[str, ...]:
         id(node)
         for branch in ast.walk(tree)
         if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
-        for node in ast.walk(branch)
+        for statement in branch.body  # what is after `else` runs
+        for node in ast.walk(statement)
     }
     return tuple(_imports_in(tree, path, type_only))
 
@@ -190,6 +222,42 @@ def test_imports_follow_the_table(module: str) -> None:
         if imported.split(".")[0] in sys.stdlib_module_names:
             continue
         assert is_within(imported, allowed), f"{module} may not import {imported}"
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_no_process_imports_another(process: str) -> None:
+    """Not even a type: what both sides name is a message or a part of the model."""
+    others = set(PROCESSES) - {process}
+    for module, path in MODULES.items():
+        if is_within(module, {process}):
+            found = [imported for imported in all_imports_of(path) if is_within(imported, others)]
+            assert not found, f"{module} imports {found}"
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Every name and attribute that a module uses, and the names that it imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name
+
+
+def test_no_module_loads_code_that_no_import_names() -> None:
+    """Else the table above would not see it."""
+    used = {module: NO_DYNAMIC_CODE & set(names_in(path)) for module, path in MODULES.items()}
+    assert {module: names for module, names in used.items() if names} == DYNAMIC_CODE
+
+
+def test_imports_for_types_alone_are_kept_apart(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "if TYPE_CHECKING:\n    import a\nelse:\n    import b\ndef f():\n    import c\n"
+    )
+    assert set(imports_of(module)) == {"b", "c"}
+    assert set(all_imports_of(module)) == {"a", "b", "c"}
 
 
 def find_circle(arrows: dict[str, set[str]]) -> list[str]:
@@ -272,6 +340,12 @@ def test_core_modules_decide_and_touch_nothing(module: str) -> None:
         assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
         if package_of(imported) == package_of(module):
             assert imported not in EDGES, f"core {module} imports the edge {imported}"
+    forbidden = NO_CORE_CALLS & {
+        node.id
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    assert not forbidden, f"core {module} uses {forbidden}"
 
 
 def modules_after(statement: str) -> set[str]:
@@ -284,11 +358,16 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_privileged_process_loads_no_code_that_reads_from_strangers() -> None:
-    """NUP's decoders, the management protocol's, and what nobody needs at a start."""
+    """The decoders of NUP, BFD and the management protocol, and what no start needs."""
     loaded = modules_after("import routed.parent.main")
-    assert "routed.parent.main" in loaded
-    packages = {"routed.nup.wire.message", "routed.nup.wire.tlvs", "routed.control", "ipc.control"}
-    assert not loaded & (packages | {"pyroute2"})
+    ours = {module for module in loaded if module.split(".")[0] == "routed"}
+    assert "routed.parent.main" in ours
+    assert {module for module in ours if not is_within(module, PRIVILEGED_CODE)} == set()
+    allowed = PACKAGE_IMPORTS["routed.parent"] | PACKAGE_IMPORTS["routed.imsg"]
+    allowed |= PACKAGE_IMPORTS["routed.log"] | EVERYWHERE | {"ipc", "ipc.quick"}
+    clients = {module for module in loaded if module.split(".")[0] == "ipc"}
+    assert {module for module in clients if module not in allowed} == set()
+    assert "pyroute2" not in loaded
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -298,3 +377,32 @@ def test_data_classes_are_lazy(module: str) -> None:
     if module in ("ipc.lazy_dataclass", "routed.config.load"):  # the latter orders its problems
         return
     assert "from dataclasses import dataclass" not in text, "import it from ipc.lazy_dataclass"
+
+
+NO_SOURCES = {".git", ".venv", "build", "dist"}
+"""Folders at the top of a clone that are not part of it, or are generated."""
+
+
+def test_c_code_is_where_it_is_looked_for() -> None:
+    """In the folders of the extensions, the kernel's programs, an example, and the benchmarks."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NO_SOURCES]
+    files = [
+        path.relative_to(ROOT)
+        for path in (*ROOT.glob("*.*"), *(each for top in folders for each in top.rglob("*.*")))
+        if path.suffix in (".c", ".h")
+    ]
+    assert files
+    native = {Path(name.rpartition(".")[0].replace(".", "/"), "native") for name in EXTENSIONS}
+    allowed = native | {Path("bpf"), Path("docs/examples"), Path("tests/bench")}
+    assert [str(file) for file in files if file.parent not in allowed] == []
+
+
+def test_setup_builds_the_extensions_of_the_table() -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    built = {
+        tuple(ast.literal_eval(argument) for argument in node.args)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "optional_extension"
+    }
+    folders = {name: name.rpartition(".")[0].replace(".", "/") for name in EXTENSIONS}
+    assert built == {(name, f"{folder}/native") for name, folder in folders.items()}
