@@ -43,6 +43,6 @@ class DataplaneConfig:
     statistics: bool = option(
         Scalar(scalars.boolean),
         "Have the kernel count and time the runs of all eBPF programs of the machine, for `show "
-        "dataplane programs`; it costs about 20 ns per run.",
+        "dataplane programs`; each run costs two readings of the clock more.",
         default=False, written="false",
     )  # fmt: skip

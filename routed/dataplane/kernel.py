@@ -53,7 +53,6 @@ class _Command(enum.IntEnum):
     PROG_QUERY = 16
     MAP_FREEZE = 22
     LINK_CREATE = 28
-    LINK_UPDATE = 29
     ENABLE_STATS = 32
     LINK_DETACH = 34
 
@@ -209,14 +208,6 @@ class Kernel:
             OSError: ENODEV, or EINVAL where the kernel has no tcx (before Linux 6.6).
         """
         return _call(_Command.LINK_CREATE, struct.pack("=IIII16x16x", program, ifindex, where, 0))
-
-    def replace(self, link: int, program: int) -> None:
-        """Put another program in the place of the one that a link holds, without a gap.
-
-        Raises:
-            OSError: the interface is gone.
-        """
-        _call(_Command.LINK_UPDATE, struct.pack("=IIII", link, program, 0, 0))
 
     def detach(self, link: int) -> None:
         """Detach a program, and close its link. When this returns, no run of it is under way.
