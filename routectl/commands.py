@@ -353,7 +353,7 @@ TREE = Branch(
                 ),
                 Leaf(
                     "off",
-                    "Stop recording and write the recording to a file, without secrets",
+                    "Stop recording, and write the last recording to a file, without secrets",
                     "record off fault.jsonl",
                     Role.ADMIN,
                     Save(Fields(RecordNup, ("=off",))),

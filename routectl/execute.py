@@ -3,6 +3,7 @@ One-shot commands, commands from a pipe, and the shell all use it."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -290,11 +291,15 @@ def _command(client: ControlClient, request: Request, output: Output) -> None:
 
 
 def _save(invocation: Invocation, client: ControlClient, request: Request, output: Output) -> None:
-    from routectl.saving import STANDARD_OUTPUT, save  # needed here only
+    from routectl.saving import STANDARD_OUTPUT, age_of, save  # needed here only
 
     path = invocation.value("file") or ""
     if path == STANDARD_OUTPUT:
-        output.write_text(client.ask(request).pages())
+        pages = iter(client.ask(request).pages())
+        first = next(pages, [])
+        for age in filter(None, map(age_of, first[:1])):
+            output.note(age)
+        output.write_text(itertools.chain([first], pages))
     else:
         output.report(save(client, request, path))
 

@@ -1,17 +1,21 @@
 """`record off FILE`: writes a text that arrives in rows to a file.
 
 The file is created before the request is sent, and readable by its owner only. If it cannot be
-created, no request is sent, so a wrong path does not lose the recording.
+created, no request is sent, and the recording goes on.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
 from ipc.control import Request
+from routectl.render.text import duration_text
 
-__all__ = ["STANDARD_OUTPUT", "save"]
+__all__ = ["STANDARD_OUTPUT", "age_of", "save"]
+
+_AGAIN = "; the daemon keeps the recording: `record off` with another file writes it again"
 
 STANDARD_OUTPUT = "-"
 """The path that stands for standard output."""
@@ -20,13 +24,13 @@ STANDARD_OUTPUT = "-"
 def save(client: ControlClient, request: Request, path: str) -> list[str]:
     """Send a request and write the text of its rows to a file. Returns the lines to print.
 
-    The daemon discards the text as it sends it. So the part that was written is kept if writing
-    ends early: by a full disk, a lost connection, or an interrupt. The file is removed only if
-    nothing was written.
+    The daemon keeps the text until the next `record on`, so it can be written again if writing
+    ends early: by a full disk, a lost connection, or an interrupt. The part that was written is
+    kept, too, as the daemon may have ended; the file is removed only if nothing was written.
 
     Args:
         client: the daemon.
-        request: its rows have one column, parts of a text.
+        request: its rows have parts of a text, and its age.
         path: path of a file that does not exist yet.
 
     Raises:
@@ -38,9 +42,10 @@ def save(client: ControlClient, request: Request, path: str) -> list[str]:
     except OSError as error:
         raise ControlError("failed", f"{path}: {error.strerror}", ExitStatus.REFUSED) from error
     written = 0
-    is_whole = False
+    is_whole, age = False, ""
     try:
         for row in client.ask(request).rows():
+            age = age_of(row)
             piece = memoryview(str(row.get("text", "")).encode())
             while piece:
                 count = os.write(descriptor, piece)
@@ -48,7 +53,7 @@ def save(client: ControlClient, request: Request, path: str) -> list[str]:
         os.fsync(descriptor)
         is_whole = True
     except OSError as error:
-        problem = f"{path}: {error.strerror}{_what_is_there(written)}"
+        problem = f"{path}: {error.strerror}{_what_is_there(written)}{_AGAIN}"
         raise ControlError("failed", problem, ExitStatus.REFUSED) from error
     except ControlError as error:
         if not written:
@@ -59,7 +64,13 @@ def save(client: ControlClient, request: Request, path: str) -> list[str]:
         os.close(descriptor)
         if not is_whole and not written:
             os.unlink(path)
-    return [f"{written} bytes written to {path}"]
+    return [f"{written} bytes written to {path}", *([age] if age else [])]
+
+
+def age_of(row: Mapping[str, object]) -> str:
+    """Return a line for a recording that an earlier request ended; empty if this one ended it."""
+    ended_s = row.get("ended_s")
+    return f"the recording ended {duration_text(ended_s)} ago" if ended_s else ""
 
 
 def _what_is_there(written: int) -> str:

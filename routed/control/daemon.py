@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ipc.lazy_dataclass import dataclass
 from routed.control.bfd_views import BfdSessionView
@@ -39,6 +39,7 @@ from routed.model.prefix import Address, Prefix
 __all__ = [
     "CommandOutcome",
     "Daemon",
+    "EndedRecording",
     "ParentCommands",
     "ParentRequest",
     "Recording",
@@ -101,14 +102,24 @@ class RouteInjection(Protocol):
         """Withdraw the routes that were leased for a client's session."""
 
 
+class EndedRecording(NamedTuple):
+    """A recording that has ended."""
+
+    text: str
+    ended_s: float
+    """Time since its end, in seconds; 0.0 if this request ended it."""
+
+
 class Recording(Protocol):
     """The recording of NUP's inputs."""
 
     def start(self) -> bool:
-        """Begin to record. Returns False if a recording is under way already."""
+        """Begin to record, and discard an ended recording. Returns False if a recording is under
+        way already."""
 
-    def stop(self) -> str | None:
-        """End the recording and return its text; None if there was none."""
+    def stop(self) -> EndedRecording | None:
+        """End the recording and return it. Without one that is under way, return the last one
+        again; None if there is none."""
 
 
 class Daemon(Protocol):

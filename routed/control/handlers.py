@@ -313,18 +313,19 @@ async def clear_neighbor(daemon: Daemon, request: ClearNeighbor, _caller: Caller
 
 
 async def record(daemon: Daemon, request: RecordNup, _caller: Caller) -> Answer:
-    """Begin a recording, or end it and answer with its text."""
+    """Begin a recording, or end it and answer with its text, again until the next begins."""
     if request.action == "on":
         if not daemon.recording.start():
             return _failed("a recording is under way; end it with `record off`")
         return Final(Result(ResultCode.OK, ("recording what NUP receives",)))
     if request.action != "off":
         return _usage(f"{request.action!r} is no action for a recording: on, off")
-    text = daemon.recording.stop()
-    if text is None:
+    ended = daemon.recording.stop()
+    if ended is None:
         return _not_found("nothing is being recorded; begin with `record on`")
+    text, ended_s = ended.text, round(ended.ended_s, 3)
     pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
-    return Dump(RecordingView, ([RecordingView(piece)] for piece in pieces))
+    return Dump(RecordingView, ([RecordingView(piece, ended_s)] for piece in pieces))
 
 
 async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -> Answer:

@@ -423,6 +423,8 @@ class RecordingView:
     """A piece of a recording; all pieces in order are its text."""
 
     text: str
+    ended_s: float
+    """Time since the end of the recording, in seconds; 0.0 if this request ended it."""
 
 
 VIEW_CLASSES: tuple[type, ...] = (

@@ -19,7 +19,7 @@ import trio
 
 from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
-from routed.control.daemon import CommandOutcome, ParentRequest
+from routed.control.daemon import CommandOutcome, EndedRecording, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.policy import AccessList
 from routed.control.rows import to_row
@@ -98,6 +98,7 @@ class FakeDaemon:
     cleared: list[Address] = field(default_factory=list)
     dataplane: FakeDataplane = field(default_factory=FakeDataplane)
     is_recording: bool = False
+    has_recording: bool = False
     log_levels: list[str] = field(default_factory=list)
     client_refusals: Counter[str] = field(default_factory=Counter)
     ended_sessions: list[int] = field(default_factory=list)
@@ -201,11 +202,13 @@ class FakeDaemon:
 
     def start(self) -> bool:
         was_off, self.is_recording = not self.is_recording, True
+        self.has_recording = True
         return was_off
 
-    def stop(self) -> str | None:
+    def stop(self) -> EndedRecording | None:
         was_on, self.is_recording = self.is_recording, False
-        return '{"routed-recording": 1}\n' + "x" * 40_000 + "\n" if was_on else None
+        text = '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
+        return EndedRecording(text, 0.0 if was_on else 65.0) if self.has_recording else None
 
     def clear_neighbor(self, neighbor: Address) -> bool:
         self.cleared.append(neighbor)

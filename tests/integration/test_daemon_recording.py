@@ -42,6 +42,11 @@ def test_what_a_daemon_did_is_replayed_to_the_same_outputs_and_becomes_a_case(
     recording = tmp_path / "recording.jsonl"
     lab.routectl(first, "record", "off", str(recording))
     assert OURS not in recording.read_text()
+    again = tmp_path / "again.jsonl"
+    lab.routectl(first, "record", "off", str(again))
+    assert again.read_bytes() == recording.read_bytes()
+    sizes = {row["part"]: row["size_bytes"] for row in lab.routectl(first, "show", "memory")}
+    assert sizes["recording"] == recording.stat().st_size
     replayed = subprocess.run(
         [sys.executable, "-m", "routed.replay", str(recording)],
         capture_output=True, text=True, check=False,

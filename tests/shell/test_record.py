@@ -20,6 +20,8 @@ from routectl.saving import save
 from routed.control.policy import AccessList
 from tests.fakes.fake_daemon import FakeDaemon, serving
 
+TEXT = '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
+
 
 @pytest.fixture
 def daemon() -> Iterator[FakeDaemon]:
@@ -142,5 +144,31 @@ def test_a_full_disk_keeps_what_it_has_room_for(tmp_path: Path, daemon: FakeDaem
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status is ExitStatus.REFUSED
-    assert f"{file}: File too large; it has only the first 10000 bytes" in errors
+    assert (
+        f"{file}: File too large; it has only the first 10000 bytes of the recording; the daemon "
+        "keeps the recording: `record off` with another file writes it again\n"
+    ) in errors
     assert file.stat().st_size == 10_000
+    other = tmp_path / "other.jsonl"
+    status, out, _ = run(tmp_path, daemon, f"record off {other}")
+    assert (status, other.read_text()) == (ExitStatus.DONE, TEXT)
+    assert out == f"{len(TEXT)} bytes written to {other}\nthe recording ended 1m05s ago\n"
+
+
+def test_a_closed_pipe_does_not_lose_the_recording(tmp_path: Path, daemon: FakeDaemon) -> None:
+    run(tmp_path, daemon, "record on")
+    reader, writer = os.pipe()
+    os.close(reader)
+    path = tmp_path / "routed.sock"
+    with (
+        os.fdopen(writer, "w", buffering=1) as closed,
+        serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))),
+        command_line_for(["--socket", str(path)], closed, io.StringIO()) as command_line,
+        pytest.raises(BrokenPipeError),
+    ):
+        command_line.run_line("record off -")
+    status, out, errors = run(tmp_path, daemon, "record off -")
+    assert (status, out) == (ExitStatus.DONE, TEXT)
+    assert errors == "routectl: the recording ended 1m05s ago\n"
+    _, out, _ = run(tmp_path, daemon, "record off - --json")
+    assert {row["ended_s"] for row in json.loads(out)["data"]} == {65.0}

@@ -331,11 +331,19 @@ class Reporter:
         return EVENTS
 
     def memory(self) -> Sequence[MemoryView]:
-        """List the memory of the snapshot and of both processes."""
+        """List the memory of the snapshot, of a recording, and of both processes."""
         views = [
             MemoryView(f"snapshot {part.name}", part.used_bytes, part.items, part.help)
             for part in self._router.snapshot.memory()
         ]
+        views.append(
+            MemoryView(
+                "recording",
+                self.recording.size_bytes,
+                None,
+                "recording of NUP, in the memory of the engine, until the next `record on`",
+            )
+        )
         views.append(
             MemoryView(
                 "engine",

@@ -196,6 +196,11 @@ async def test_a_recording_is_begun_once_and_sent_in_pieces(daemon: FakeDaemon) 
     pieces = [getattr(view, "text", "") for page in await chunks_of(dump) for view in page]
     assert len(pieces) == 2
     assert "".join(pieces).startswith('{"routed-recording": 1}\nxxx')
+    again = await ask(daemon, RecordNup("off"))
+    assert isinstance(again, Dump)
+    views = [view for page in await chunks_of(again) for view in page]
+    assert [getattr(view, "text", "") for view in views] == pieces
+    assert {getattr(view, "ended_s", 0.0) for view in views} == {65.0}
 
 
 async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:
