@@ -232,12 +232,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.function(options)
+        sys.stdout.flush()
     except (LabError, TopologyError, DeadlineExceededError) as error:
         _say(f"lab.py: {error}")
         return 1
     except KeyboardInterrupt:
         _say("lab.py: interrupted")
         return 130
+    except BrokenPipeError:  # the reader of the output has what it needs, as `head` has
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        return 0
     return status
 
 

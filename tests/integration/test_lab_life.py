@@ -235,3 +235,16 @@ def test_the_program_brings_a_lab_up_and_takes_it_down() -> None:
     assert down.returncode == 0, down.stderr
     assert name not in protocol.names_of_labs()
     assert _lab_program("down", "--name", name).returncode == 1
+
+
+def test_a_list_whose_reader_has_gone_ends_quietly(build_lab: LabBuilder) -> None:
+    """`lab.py list | head -1` is such a reader."""
+    build_lab("line3")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as output:
+        done = subprocess.run(
+            [sys.executable, _LAB_PROGRAM, "list"],
+            stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
