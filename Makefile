@@ -60,7 +60,7 @@ type: $(STAMP) ## check types (mypy, strict)
 unit: $(STAMP) ## only the tests of single modules, which need no privilege and no network
 	@$(PYTEST) $(PYTEST_JOBS) -m "not root" tests/unit tests/meta
 
-bpf: $(STAMP) ## compile the programs for the kernel anew (needs clang; for maintainers)
+bpf: $(STAMP) ## compile the programs for the kernel again (needs clang; for maintainers)
 	@$(BIN)/python -m bpf
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full

@@ -105,7 +105,8 @@ def _discard_output(stream: TextIO | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="routed",
-        description="A routing daemon for Linux whose kernel table never drifts.",
+        description="A routing daemon for Linux that keeps the kernel's routing table equal to its "
+        "selection.",
         epilog="Control it with routectl. Signals: HUP reloads, TERM stops, USR1 logs a diagnosis, "
         "USR2 steps the log level.",
     )
