@@ -142,7 +142,7 @@ def test_every_declared_event_is_emitted_somewhere() -> None:
     # events.py itself declares them as dictionary keys, which would make this vacuous.
     source = (ROOT / "routed" / "log" / "events.py").read_text(encoding="utf-8")
     for name in EVENTS:
-        assert source.count(f'"{name}"') == 1
+        assert source.count(f'    "{name}":') == 1
     elsewhere = "".join(
         path.read_text(encoding="utf-8")
         for path in (ROOT / "routed").rglob("*.py")
