@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from routectl.render.text import Column, Row, TextTable, plain_text, size_text
+from routectl.render.values import family_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _others(row: Row) -> str:
 def _protocol(row: Row) -> str:
     family = row.get("family")
     name = plain_text(row.get("protocol"))
-    return name if family == "none" else f"{family} {name}"
+    return name if family == "none" else f"{family_text(family)} {name}"
 
 
 def _prefix(row: Row) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "duration_text",
+    "family_text",
     "ms_text",
     "plain_text",
     "printable",
@@ -42,6 +43,15 @@ def duration_text(seconds: object) -> str:
     if hours:
         return f"{hours}h{minute:02}m"
     return f"{minutes}m{second:02}s" if minutes else f"{second}s"
+
+
+_FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
+
+
+def family_text(family: object) -> str:
+    """Return an address family (`ipv4`) as text for people spells it (`IPv4`)."""
+    text = plain_text(family)
+    return _FAMILIES.get(text, text)
 
 
 def ms_text(milliseconds: object) -> str:

@@ -20,6 +20,7 @@ from routectl.render.text import (
     plain_text,
     size_text,
 )
+from routectl.render.values import family_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,9 +211,7 @@ INTERFACES = TextTable(
         _number("INDEX", "ifindex"),
         Column("STATE", _plain("state"), is_colored=True),
         _number("MTU", "mtu"),
-        Column(
-            "NUP", lambda row: str(row.get("nup_over") or ("yes" if row.get("has_nup") else "no"))
-        ),
+        Column("NUP", lambda row: family_text(row.get("nup_over") or bool(row.get("has_nup")))),
         _number("COST", "cost"),
         Column("HELLO", _duration("hello_interval_s"), is_right=True),
         _number("NEIGHBORS", "neighbors"),
@@ -287,7 +286,7 @@ NEXTHOPS = TextTable(
 
 RULES = TextTable(
     (
-        _column("FAMILY", "family"),
+        Column("FAMILY", lambda row: family_text(row.get("family"))),
         _column("RULE", "rule"),
         Column("STATE", _with_reason("state", "reason"), is_colored=True),
     ),

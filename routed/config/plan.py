@@ -114,11 +114,11 @@ def _rules(old: Config, new: Config) -> Iterator[PlanStep]:
     after = dict.fromkeys(rule for entry in new.rules for rule in entry.rules)
     for rule in after:
         if rule not in before:
-            text = f"kernel      add rule {rule} ({rule.family.name})"
+            text = f"kernel      add rule {rule} ({rule.family.label})"
             yield PlanStep("add", f"rule {rule}", None, rule.family.name.lower(), text)
     for rule in before:
         if rule not in after:
-            text = f"kernel      remove rule {rule} ({rule.family.name})"
+            text = f"kernel      remove rule {rule} ({rule.family.label})"
             yield PlanStep("remove", f"rule {rule}", rule.family.name.lower(), None, text)
 
 

@@ -47,7 +47,7 @@ def unpack_keys(family: Family, column: bytes) -> list[int]:
     """
     width = _IPV4_KEY_BYTES if family is Family.IPV4 else _IPV6_KEY_BYTES
     if len(column) % width:
-        raise ColumnError(f"a column of {len(column)} bytes for {family.name} prefixes")
+        raise ColumnError(f"a column of {len(column)} bytes for {family.label} prefixes")
     if family is Family.IPV4:
         keys = list(struct.unpack(f">{len(column) // width}Q", column))
     else:
@@ -58,7 +58,7 @@ def unpack_keys(family: Family, column: bytes) -> list[int]:
     for key in keys:
         length = key & 0xFF
         if length > limit or key >= key_limit or key >> 8 & host_bits[length]:
-            raise ColumnError(f"{key:#x} is no {family.name} prefix")
+            raise ColumnError(f"{key:#x} is no {family.label} prefix")
     return keys
 
 

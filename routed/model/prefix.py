@@ -39,6 +39,11 @@ class Family(enum.IntEnum):
         """Bits in an address: 32 or 128."""
         return 32 if self is Family.IPV4 else 128
 
+    @property
+    def label(self) -> str:
+        """`IPv4` or `IPv6`, as text for people spells it."""
+        return "IPv4" if self is Family.IPV4 else "IPv6"
+
 
 HOST_BITS = {
     family: [(1 << family.width - prefix_len) - 1 for prefix_len in range(family.width + 1)]
@@ -68,7 +73,7 @@ class Address(_AddressFields):
         """
         family = Family(family)
         if addr_bits < 0 or addr_bits >> family.width:
-            raise ValueError(f"{addr_bits:#x} does not fit an {family.name} address")
+            raise ValueError(f"{addr_bits:#x} does not fit an {family.label} address")
         return super().__new__(cls, family, addr_bits)
 
     @classmethod
@@ -182,7 +187,7 @@ class Prefix(_PrefixFields):
         if not 0 <= prefix_len <= width:
             raise ValueError(f"a prefix length is 0 to {width}, not {prefix_len}")
         if addr_bits < 0 or addr_bits >> width:
-            raise ValueError(f"{addr_bits:#x} does not fit an {family.name} address")
+            raise ValueError(f"{addr_bits:#x} does not fit an {family.label} address")
         if addr_bits & ((1 << (width - prefix_len)) - 1):
             address = _address_text(family, addr_bits)
             network = cls.masked(family, addr_bits, prefix_len)

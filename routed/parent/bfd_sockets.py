@@ -158,7 +158,7 @@ class BfdSockets:
                 self._receivers[family, is_multihop] = kept
             copy = os.dup(kept.fileno())
         except OSError as error:
-            where = f"{family.name.lower()} {'multihop' if is_multihop else 'single hop'}"
+            where = f"{family.label} {'multihop' if is_multihop else 'single hop'}"
             self._log.emit("bfd-socket-failed", session=where, problem=error.strerror)
             return False
         send(BfdSocketReady("", family, is_multihop), copy)

@@ -219,7 +219,7 @@ class DumpDecoder:
         for key in keys:
             length = key & 0xFF
             if length > width or key >> 8 & host_bits[length]:
-                raise NetlinkDecodeError(f"{key:#x} in a dump is no {self._family.name} prefix")
+                raise NetlinkDecodeError(f"{key:#x} in a dump is no {self._family.label} prefix")
 
     def _check_natively(self, packed: bytes) -> None:
         """Refuse keys that are not canonical prefixes, as `decode_route`; 1 ns per key."""
@@ -227,7 +227,7 @@ class DumpDecoder:
         at = extension.native.check_keys(packed, self._family.width // 8)
         if at >= 0:
             raise NetlinkDecodeError(
-                f"key {at} of a page of a dump is no {self._family.name} prefix"
+                f"key {at} of a page of a dump is no {self._family.label} prefix"
             )
 
     def _run(self, buffer: bytes, offset: int, length: int) -> int:

@@ -103,7 +103,7 @@ def test_enough_options_are_looked_at() -> None:
 
 def test_rules_summaries_and_keys_are_named_one_by_one() -> None:
     lines = texts(BASE, FULL)
-    assert "kernel      add rule 1000: from 10.1.0.0/16 lookup 100 (IPV4)" in lines
+    assert "kernel      add rule 1000: from 10.1.0.0/16 lookup 100 (IPv4)" in lines
     assert "announced   summary 10.20.0.0/16 begins" in lines
     assert texts(FULL, BASE).count("announced   summary 10.20.0.0/16 ends") == 1
     assert any(line.startswith("adjacency   keys 'core' are new") for line in lines)
