@@ -59,7 +59,7 @@ END
 }
 mkdir -p "$root/usr/bin"
 program routed routed.__main__
-program routectl routectl.quick
+program routectl routectl.start
 
 # --- files of the system
 

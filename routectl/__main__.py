@@ -2,6 +2,6 @@
 
 import sys
 
-from routectl.quick import main
+from routectl.start import main
 
 sys.exit(main())

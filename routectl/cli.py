@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ipc.blocking import ExitStatus
 from routectl.command_line import (
@@ -27,6 +27,7 @@ from routectl.command_line import (
     program_parser,
 )
 from routectl.ending import prepare_streams, run_to_end
+from routectl.interrupts import INTERRUPTS
 from routectl.parse import ParseError
 
 __all__ = ["main"]
@@ -51,20 +52,22 @@ def _main(arguments: list[str]) -> int:
 
 def _run(command_line: CommandLine) -> int:
     options = command_line.options
+    output = open_output(options, sys.stdout, sys.stderr)
     if options.complete is not None:
         from routectl.client import LiveValueSource
         from routectl.completion import candidates
 
-        for line in candidates(
-            options.complete, lambda path: LiveValueSource(path or options.socket)
-        ):
-            print(line)
+        with INTERRUPTS.allowed():
+            for line in candidates(
+                options.complete, lambda path: LiveValueSource(path or options.socket)
+            ):
+                print(line)
         return ExitStatus.DONE
     if options.help and not options.words:
-        program_parser().print_help()
+        output.report(program_parser().format_help().splitlines())
         return ExitStatus.DONE
     if options.version:
-        print(f"routectl {_version()}")
+        output.report([f"routectl {_version()}"])
         return ExitStatus.DONE
     if options.words:
         command_line.holds_leases = True
@@ -72,7 +75,9 @@ def _run(command_line: CommandLine) -> int:
     if sys.stdin.isatty():
         from routectl.shell import run_shell  # imports prompt-toolkit: 200 ms
 
-        return run_shell(command_line)
+        with INTERRUPTS.allowed():
+            return run_shell(command_line)
+    command_line.reads_input = True
     return _run_lines(command_line, sys.stdin)
 
 
@@ -80,7 +85,7 @@ def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
     """Run one command per line. Returns the status of the first failure; later lines are run
     anyway."""
     first_failure = ExitStatus.DONE
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read(lines), 1):
         command_line.options.place = f"line {number}"
         status = command_line.run_line(line)
         if status is None:
@@ -89,6 +94,17 @@ def _run_lines(command_line: CommandLine, lines: Iterable[str]) -> ExitStatus:
         if status is ExitStatus.UNREACHABLE:
             break  # every further line would fail in the same way
     return first_failure
+
+
+def _read(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines; Ctrl-C takes effect while the next one is awaited."""
+    source = iter(lines)
+    while True:
+        with INTERRUPTS.allowed():
+            line = next(source, None)
+        if line is None:
+            return
+        yield line
 
 
 def _version() -> str:

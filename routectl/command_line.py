@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from ipc.blocking import DEFAULT_TIMEOUT_S, ControlClient, ExitStatus
@@ -20,6 +20,7 @@ from ipc.texts import clip_text
 from routectl.commands import TREE
 from routectl.execute import Output, execute, hold
 from routectl.grammar import (
+    Check,
     Import,
     Invocation,
     Local,
@@ -30,11 +31,9 @@ from routectl.grammar import (
     leaves,
 )
 from routectl.parse import ParseError, aligned, describe, parse
-from routectl.render.text import TextOutput
+from routectl.render.text import TextOutput, descriptor_of
 
 if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
-
     from routectl.filters import Stage
 
 __all__ = [
@@ -65,8 +64,11 @@ class CommandLine:
         """Options of the program; a line may add to them."""
         self._out = out
         self._errors = errors
-        self.pages = False
-        """Whether long output goes through a pager, as in the shell."""
+        self.is_shell = False
+        """Whether the lines come from the shell: long output goes through a pager, and `?` is
+        always a question."""
+        self.reads_input = False
+        """Whether the commands come from standard input, so that no command may read it."""
         self.holds_leases = False
         """Whether a command with a session lease keeps its connection open until it is interrupted.
         True for one-shot commands: their session, and the lease with it, would end at once."""
@@ -101,13 +103,15 @@ class CommandLine:
             if options.help:
                 output.report(describe(words))
                 return ExitStatus.DONE
-            if words and words[-1].endswith("?"):
+            if _has_question(words) and (self.is_shell or not _takes_value(words[:-1])):
                 output.report(_next_words(words[:-1], words[-1][:-1]))
                 return ExitStatus.DONE
             command, stages = _split_filters(words, options)
             invocation = parse(command, _family(options))
+            if self.reads_input:
+                _check_input(invocation)
         except ParseError as error:
-            output.fail("usage", str(error))
+            _report_usage(words, output, str(error))
             return ExitStatus.USAGE
         if invocation.leaf.action == Local(LocalAction.QUIT):
             return None
@@ -119,10 +123,10 @@ class CommandLine:
         return status
 
     def _out_for(self, invocation: Invocation) -> AbstractContextManager[TextIO]:
-        """Return the stream for the answer: a pager if `pages` is set, except for live output."""
+        """Return the stream for the answer: a pager in the shell, except for live output."""
         action = invocation.leaf.action
         is_live = isinstance(action, (Watch, Import)) or action == Local(LocalAction.TOP)
-        if not self.pages or is_live:
+        if not self.is_shell or is_live:
             return nullcontext(self._out)
         from routectl.pager import paging  # needed by the shell only
 
@@ -138,10 +142,11 @@ class CommandLine:
             return [str(error)]
 
     def interrupted(self) -> None:
-        """Report that Ctrl-C cancelled a command. Closes the connection, which also ends the
-        request."""
+        """Report that Ctrl-C cancelled a command; a JSON answer says so itself. Closes the
+        connection, which also ends the request."""
         self.client.close()
-        open_output(self.options, self._out, self._errors).fail("cancelled", "cancelled")
+        if not (self.options.json or self.options.pretty):
+            open_output(self.options, self._out, self._errors).fail("cancelled", "cancelled")
 
     def _usage(self, text: str, *, is_json: bool = False) -> ExitStatus:
         options = argparse.Namespace(**vars(self.options))
@@ -237,11 +242,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ParseError(message)
-
-    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print the help. Unlike argparse's own method, this raises the error if it cannot be
-        written."""
-        (file or sys.stdout).write(self.format_help())
 
 
 def _line_parser() -> _Parser:
@@ -342,6 +342,56 @@ def _next_words(words: Sequence[str], start: str) -> list[str]:
     if not fitting:
         return describe([*words, start] if start else words)
     return aligned([(choice.text, choice.help) for choice in fitting])
+
+
+def _has_question(words: Sequence[str]) -> bool:
+    return bool(words) and words[-1].endswith("?")
+
+
+def _takes_value(words: Sequence[str]) -> bool:
+    """Return whether a value may follow the words. Outside the shell, `?` is such a value: it may
+    have been quoted there.
+
+    Raises:
+        ParseError: the words are not the beginning of a command.
+    """
+    from routectl.filters import expected_after  # for help only
+
+    return any(choice.kind is not None for choice in expected_after(words))
+
+
+def _report_usage(words: Sequence[str], output: Output, text: str) -> None:
+    """Write a usage error; for a `?` that is not a valid value also what may follow."""
+    lines: list[str] = []
+    if _has_question(words):
+        with suppress(ParseError):  # the words before it are wrong, which is the error
+            lines = _next_words(words[:-1], words[-1][:-1])
+    if lines:
+        output.report_in_part(lines, "usage", text)
+    else:
+        output.fail("usage", text)
+
+
+def _check_input(invocation: Invocation) -> None:
+    """Refuse a command that would read the commands after it as its file.
+
+    Raises:
+        ParseError: the file is standard input.
+    """
+    action, path = invocation.leaf.action, invocation.value("file")
+    if path is None or not isinstance(action, (Check, Import)):
+        return
+    if (path == "-" and isinstance(action, Import)) or _is_standard_input(path):
+        raise ParseError(f"{path} is standard input, where the commands come from; name a file")
+
+
+def _is_standard_input(path: str) -> bool:
+    """Return whether a path leads to standard input, as /dev/stdin does."""
+    descriptor = descriptor_of(sys.stdin)
+    try:
+        return descriptor is not None and os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except (OSError, ValueError):
+        return False  # reported when it is opened
 
 
 def open_output(options: argparse.Namespace, out: TextIO, errors: TextIO) -> Output:

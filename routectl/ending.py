@@ -17,6 +17,7 @@ import os
 import sys
 
 from ipc.standard_streams import open_nothing
+from routectl.interrupts import INTERRUPTED, INTERRUPTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANNOT_BE_SHOWN",
-    "INTERRUPTED",
     "UNWRITTEN",
     "cannot_be_shown",
     "prepare_streams",
@@ -38,8 +38,6 @@ number, a cost that is a list. They are reported in one line, as an error of the
 UNWRITTEN = 5
 """`ExitStatus.UNWRITTEN`, copied because a quick `show` does not load that module; a test compares
 the two."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as shells report it."""
 
 
 def prepare_streams() -> None:
@@ -67,11 +65,13 @@ def run_to_end(run: Callable[[], int]) -> int:
     """Run the program and flush its output. Returns the exit status."""
     try:
         status = _status_of(run)
-        sys.stdout.flush()
+        with INTERRUPTS.allowed():
+            sys.stdout.flush()
     except BrokenPipeError:
         _forget_output()
         return 0
     except KeyboardInterrupt:
+        _forget_output()  # what its reader does not take
         return INTERRUPTED
     except OSError as error:
         if error.errno is None:
@@ -85,6 +85,8 @@ def run_to_end(run: Callable[[], int]) -> int:
 def _status_of(run: Callable[[], int]) -> int:
     try:
         return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except SystemExit as end:  # raised by argparse after --help
         return end.code if isinstance(end.code, int) else 0
 

@@ -39,6 +39,7 @@ from routectl.grammar import (
     Save,
     Watch,
 )
+from routectl.interrupts import INTERRUPTS
 from routectl.parse import ParseError, describe
 from routectl.render.text import Form, Row
 
@@ -64,6 +65,9 @@ class Output(Protocol):
     def fail(self, code: str, text: str) -> None:
         """Write an error."""
 
+    def cancel(self) -> None:
+        """End an answer that Ctrl-C has cancelled."""
+
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
         """Write the lines of a partly successful result, and its error."""
 
@@ -85,10 +89,15 @@ def execute(invocation: Invocation, client: ControlClient, output: Output) -> Ex
 
     Raises:
         BrokenPipeError: the reader of the output has closed it.
-        KeyboardInterrupt: cancelled; the client reconnects for the next request.
+        KeyboardInterrupt: cancelled, and the answer is ended; the client reconnects for the
+            next request.
     """
     try:
-        return _carry_out(invocation, client, output)
+        with INTERRUPTS.allowed():
+            return _carry_out(invocation, client, output)
+    except KeyboardInterrupt:
+        output.cancel()
+        raise
     except ControlError as error:
         output.fail(error.code, error.text)
         return error.exit_status
@@ -109,7 +118,8 @@ def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitS
     del invocation
     output.note("the lease lasts as long as this command runs: press Ctrl-C to end it")
     try:
-        client.wait_for_end()
+        with INTERRUPTS.allowed():
+            client.wait_for_end()
     except ControlError as error:
         output.fail(error.code, error.text)
         return error.exit_status

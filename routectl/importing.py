@@ -83,7 +83,7 @@ def open_routes(path: str) -> BinaryIO:
         ControlError: the file cannot be opened.
     """
     if path == "-":
-        return sys.stdin.buffer
+        return open(sys.stdin.fileno(), "rb", closefd=False)  # the shell goes on reading it
     try:
         return open(path, "rb")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Entry point of the program: runs a plain `show` with few imports, and the full program otherwise.
+"""The program after its start: a plain `show` with few imports, else the full program.
 
     routectl show neighbors eth0 --json
         |
@@ -23,6 +23,7 @@ import sys
 
 from ipc.quick import DEFAULT_TIMEOUT_S, NoAnswer, NotQuick, pages
 from routectl.ending import CANNOT_BE_SHOWN, cannot_be_shown, prepare_streams, run_to_end
+from routectl.interrupts import INTERRUPTS
 from routectl.quick_table import BRANCHES, COMMANDS
 
 TYPE_CHECKING = False
@@ -91,6 +92,21 @@ def _quick_status(arguments: list[str]) -> int | None:
     ]
     answer = pages(options.socket, request_type, fields, options.timeout_s)
     output = _output(options)
+    try:
+        with INTERRUPTS.allowed():
+            return _answer(form_name, answer, options, output)
+    except KeyboardInterrupt:
+        output.cancel()
+        raise
+
+
+def _answer(
+    form_name: str,
+    answer: Iterator[list[Row]],
+    options: _Options,
+    output: TextOutput | JsonOutput,
+) -> int | None:
+    """Write the answer. Returns as `_quick_status`."""
     try:
         first = next(answer, [])
     except NotQuick:

@@ -44,7 +44,7 @@ class Shell:
 
     def __init__(self, command_line: CommandLine) -> None:
         self._command_line = command_line
-        command_line.pages = True
+        command_line.is_shell = True
         self.session: PromptSession[str] = PromptSession(
             completer=GrammarCompleter(LiveValueSource(command_line.client.socket_path)),
             complete_while_typing=False,

@@ -225,6 +225,9 @@ class TextOutput:
             self._errors.write(f"{program} {self._place}{printable(line)}\n")
         self._errors.flush()
 
+    def cancel(self) -> None:
+        """Write nothing: lines need no end."""
+
     def report_in_part(self, lines: Iterable[str], code: str, text: str) -> None:
         """Write the lines of a partly successful result, and its error."""
         self.report(lines)

@@ -72,7 +72,7 @@ COMMANDS = (
     "help route add",
     "help show routes",
     "show ?",
-    "show routes ?",
+    "show routes 203.0.113.0/24 ?",
 )
 
 

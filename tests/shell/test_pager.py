@@ -47,7 +47,7 @@ def at_terminal(tmp_path: Path, daemon: FakeDaemon) -> Iterator[tuple[CommandLin
         serving(path, daemon, ADMIN),
         command_line_for(["-s", str(path), "--no-color"], out, io.StringIO()) as command_line,
     ):
-        command_line.pages = True
+        command_line.is_shell = True
         yield command_line, out
 
 
