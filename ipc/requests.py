@@ -55,7 +55,7 @@ class NextHop(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route for `replace_many` and `add_many`. Routes that share `next_hops` share the tuple."""
+    """A route for `replace_many`. Routes that share `next_hops` share the tuple."""
 
     prefix: str
     next_hops: tuple[NextHop, ...] = ()

@@ -54,7 +54,7 @@ _RETRY_NS = 1_000_000_000
 
 
 class StaleSnapshot(SnapshotError):
-    """The snapshot is older than the caller accepts, and no newer one can be had."""
+    """The snapshot is older than the caller accepts, and there is no newer one."""
 
 
 class FibReader:

@@ -1,7 +1,7 @@
-"""How long a field of a message may be: declared beside the field, as metadata of its type.
+"""Bounds of the fields of messages, declared as metadata of the type of each field.
 
     problem: Annotated[str, TextBytes(1000)]
-    next hops: Annotated[tuple[Leg, ...], Items(1000)]
+    next hops: Annotated[tuple[NextHop, ...], Items(1000)]
     lines: Annotated[tuple[str, ...], Lines(60_000, 1000)]
 
 `ipc.codec` reads the metadata by its attributes. From it follow the worst size of a message, what

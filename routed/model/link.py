@@ -69,7 +69,7 @@ class Interface:
     addresses: Annotated[tuple[InterfaceAddress, ...], Items(MESSAGE_ADDRESSES_MAX)] = ()
     """Sorted, so that equal states compare equal."""
     is_port: bool = False
-    """A port of a bridge, bond or team: what arrives on it is that one's, and never ours."""
+    """Whether the link is a port of a bridge, bond or team, which receives what arrives on it."""
     is_in_other_vrf: bool = False
     """Whether the link belongs to a VRF whose table is not the daemon's: its addresses are not
     addresses of this router there."""

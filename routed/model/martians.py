@@ -13,8 +13,8 @@ as well, such as a default route, is none: the kernel's own routes to the block 
 
 Such a prefix is never learned from a neighbor, never advertised, and never admitted to the kernel
 from a protocol, unless the configuration allows it (`allow_martians`, a prefix and all inside it).
-A static route is the administrator's own word and may be to anything; it is an exception for its
-own prefix only.
+A static route is the administrator's decision and may have any destination; it is an exception for
+its own prefix only.
 
 Cost: the bulk test looks at the first octet of each prefix, and only then at the table.
 
@@ -106,7 +106,7 @@ def find_martian(prefix: Prefix) -> Martian | None:
     Returns:
         The reason; None when a protocol may advertise the prefix.
 
-    Cost: 0.2 us where the first octet says no, 1 us otherwise.
+    Cost: 0.2 us if the first octet excludes a martian, 1 us otherwise.
     """
     family, addr_bits, prefix_len = prefix
     if addr_bits >> family.width - 8 not in _SUSPECT_OCTETS[family]:
@@ -143,7 +143,7 @@ class MartianRules:
         Returns:
             The martians with their reasons, in the order given.
 
-        Cost: 0.05 us for each prefix whose first octet says no.
+        Cost: 0.05 us for each prefix whose first octet excludes a martian.
         """
         shift, suspects = family.width, _SUSPECT_OCTETS[family]  # a key is address << 8 | length
         found = []
@@ -156,7 +156,7 @@ class MartianRules:
     def find_among(self, prefixes: Collection[Prefix]) -> list[Prefix]:
         """The martians among prefixes of any family, in order.
 
-        Cost: 0.15 us for each prefix whose first octet says no.
+        Cost: 0.15 us for each prefix whose first octet excludes a martian.
         """
         octets = _FIRST_OCTETS
         return [

@@ -35,9 +35,9 @@ def is_newer(candidate: int, reference: int) -> bool:
 REACH = 1 << 28
 """How far ahead of one seqno of an origin another may lie and still be newer.
 
-A router's first seqno is the second in which it started, so this is 8.5 years of one life. Where
-"newer" reaches over half of the ring, three numbers can each be newer than the next, all round;
-with this it takes sixteen, each on a router of its own.
+A router's first seqno is the second in which it started, so this is 8.5 years without a restart.
+If "newer" covered half of the ring, three numbers could be newer than one another in a circle. With
+this bound a circle needs sixteen numbers, each at another router.
 """
 
 

@@ -180,7 +180,7 @@ class TraceCode(enum.Enum):
     IGNORED_MARTIAN = "ignored_martian"
     """An update of a prefix that no protocol may announce."""
     MARTIAN_REFUSED = "martian_refused"
-    """A neighbor offers martians; traced once until it offers none."""
+    """A neighbor advertises martians; traced once until it advertises none."""
     IGNORED_ORIGINS_FULL = "ignored_origins_full"
     """An update with an origin that cannot be remembered."""
     ORIGIN_LIMIT = "origin_limit"

@@ -234,9 +234,9 @@ class HeartbeatHandler:
     ) -> None:
         """Handle several entries without our session: the neighbor does not know it yet.
 
-        One of them is for this link all the same. While the adjacency forms we answer to any of
-        them. When the neighbor finds its own session in that answer it takes ours from it;
-        otherwise we answer to another one.
+        One of them is for this link, and nothing says which. While the adjacency forms, one of
+        them is answered. If the neighbor finds its own session in that answer, it learns ours from
+        it; otherwise another entry is answered.
         """
         adjacency = neighbor.adjacency
         if adjacency.state is AdjacencyState.DOWN:

@@ -35,13 +35,13 @@ __all__ = ["Lifecycle", "has_complete_table"]
 _NO_FLAPS = frozenset(
     {AdjacencyEvent.NEIGHBOR_RESTARTED, AdjacencyEvent.RESTART_ANNOUNCED, AdjacencyEvent.CLEARED}
 )
-"""Ends of an adjacency that move no traffic, or that an operator asked for."""
+"""Ends of an adjacency that move no traffic, or that an operator requested."""
 
 TABLE_REQUEST_GAP_S = 30.0
 """The least time between two requests for a neighbor's whole table."""
 TABLE_ANSWER_GAP_S = 15.0
-"""The least time between two answered requests of a neighbor: half of its own gap, so that no delay
-on the way makes an honest request too early."""
+"""The least time between two answered requests of a neighbor: half of TABLE_REQUEST_GAP_S, so that
+no delay in the network makes a request that keeps this gap look too early."""
 TABLE_REQUEST_WAIT_S = 1.0
 """The time until the next try while the neighbor's first table is incomplete, or its window is
 full."""

@@ -83,7 +83,7 @@ class UpdateReceiver:
         if martians:
             reason = find_martian(martians[0])
             named = "" if reason is None else f" ({reason.value})"
-            detail = f"offers martians, such as {martians[0]}{named}"
+            detail = f"advertises martians, such as {martians[0]}{named}"
             self._trace(link, neighbor, TraceCode.MARTIAN_REFUSED, detail)
         self._lifecycle.plan_request_if_room(neighbor, now)
 

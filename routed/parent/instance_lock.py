@@ -60,7 +60,7 @@ _BACKLOG = 128
 """The most clients that wait for an answer; further ones cannot connect."""
 
 _ANSWER_TIMEOUT_S = 2.0
-"""The longest wait of a second daemon for an answer; without one the holder counts all the same."""
+"""The longest wait of a second daemon for an answer. Without an answer the lock counts as held."""
 _ANSWER_MAX_BYTES = 512
 
 _ATTEMPTS_MAX = 100

@@ -170,8 +170,8 @@ class NexthopTable:
         """Number of members of all groups in `_forms`."""
         self._kernel: dict[int, NextHopForm | None] = {}
         """Our objects in the kernel."""
-        self._foreign: set[int] = set()
-        """Ids of our range that foreign objects occupy."""
+        self._foreign: dict[int, int] = {}
+        """Protocols of the foreign objects that occupy ids of our range."""
         self._taken: set[int] = set()
         """Ids of claimed objects that another program has replaced, under whichever protocol."""
         self.popped_changes: list[SeenNextHop] = []
@@ -260,7 +260,7 @@ class NexthopTable:
 
     def read(self, seen: Iterable[SeenNextHop]) -> None:
         """Apply a complete dump."""
-        before, self._kernel, self._foreign = self._kernel, {}, set()
+        before, self._kernel, self._foreign = self._kernel, {}, {}
         for entry in sorted(seen, key=lambda entry: entry.id):
             self._record(entry, before)
         self._taken &= self._kernel.keys()
@@ -274,7 +274,7 @@ class NexthopTable:
             Whether routes of ours may have been removed with it.
         """
         if is_removed:
-            self._foreign.discard(seen.id)
+            self._foreign.pop(seen.id, None)
             self._taken.discard(seen.id)
             was_ours = seen.id in self._kernel
             self._kernel.pop(seen.id, None)
@@ -295,7 +295,7 @@ class NexthopTable:
         if seen.protocol != self.protocol:
             self._record_foreign(seen, before)
             return
-        self._foreign.discard(seen.id)
+        self._foreign.pop(seen.id, None)
         meant = self._forms.get(seen.id) if seen.id in self._claimed else None
         if isinstance(meant, Hop) and seen.form != meant:
             self._taken.add(seen.id)
@@ -315,7 +315,7 @@ class NexthopTable:
             self._taken.add(seen.id)
             self._kernel[seen.id] = None
             return
-        self._foreign.add(seen.id)
+        self._foreign[seen.id] = seen.protocol
         self._kernel.pop(seen.id, None)
         if seen.id not in self._claimed:
             self._forget(seen.id)
@@ -630,13 +630,13 @@ class NexthopTable:
         if not isinstance(form, Hop):  # the reason of the missing member is more specific
             failed = [self._failures[member] for member, _ in form if member in self._failures]
             outcome = failed[0].outcome if failed else outcome
-        elif nexthop_id in self._foreign:
-            outcome = KernelRefusal(outcome.errno, f"nexthop {nexthop_id} belongs to somebody else")
+        elif (owner := self._foreign.get(nexthop_id)) is not None:
+            detail = f"nexthop {nexthop_id} has another owner (protocol {owner})"
+            outcome = KernelRefusal(outcome.errno, detail)
         old = self._failures.get(nexthop_id)
         attempts = old.attempts + 1 if old else 1
-        pause = _RETRY.pause_s(attempts)
-        if nexthop_id in self._taken:
-            pause = 0.0  # the object that is there instead is removed at once
+        # At once if another object is there instead: it is removed first.
+        pause = 0.0 if nexthop_id in self._taken else _RETRY.pause_s(attempts)
         self._failures[nexthop_id] = _Failure(outcome, attempts, now + pause)
 
     def _forget(self, nexthop_id: int) -> None:

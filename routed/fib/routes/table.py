@@ -442,7 +442,7 @@ class FibTable:
         self._lost.add(key)
         repair = self._repairs.get(key)
         if repair is not None and now - repair.at <= REPAIR_MEMORY_S:
-            reason = f"{what} by somebody else, {repair.times + 1} times in a row"
+            reason = f"{what} by another program, {repair.times + 1} times in a row"
             self._fail(key, reason, repair.times, now + _RETRY.pause_s(repair.times), is_news=False)
         return Drift(self.table_key.key(key), value, what)
 

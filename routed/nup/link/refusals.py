@@ -1,14 +1,13 @@
-"""Senders that were refused on a link lately, and why, for `show neighbors`.
+"""Addresses whose messages were refused on a link recently, and the reasons, for `show neighbors`.
 
-A router whose key is wrong never becomes a neighbor, and an operator should find it all the same.
-The list is bounded and forgets: any station can send datagrams, from any number of addresses. So
-addresses are ranked by the number of separate seconds in which they were refused, and an address
-that was refused in a second second is not replaced by a newcomer:
+A router whose key is wrong never becomes a neighbor, but an operator must be able to find it. Any
+station can send datagrams from any number of addresses, so the list is bounded and its entries
+expire. An address that was refused in two different seconds is not replaced by a new address:
 
-    newcomer --> once --in another second--> again --silent for REFUSAL_S--> forgotten
+    new --> refused once --in another second--> refused again --silent for REFUSAL_S--> removed
 
-Where all places are taken, a newcomer replaces the address that was refused in one second only and
-has been there longest, once that has had CHANCE_S to come again. In a faster flood only each
+If all places are taken, a new address replaces the oldest one that was refused in one second only,
+once that one has been listed for CHANCE_S. In a faster flood only each
 ADMIT_EVERY-th newcomer gets a place: each stays long enough to be heard again, and a router that
 sends heartbeats all the time is among them soon. A sender that has repeated MAX_KEPT addresses
 every few seconds since before the router came keeps it out; the row with the number of hidden

@@ -61,7 +61,7 @@ class PrefixCounts:
             key: the neighbor.
             known: how many prefixes are known of it, retracted or not; 0 where the added ones are
                 among them and take no more room.
-            is_retraction: whether the added ones are retracted, rather than offered.
+            is_retraction: whether the added ones are retracted, rather than advertised.
             retracted: how many retractions of all neighbors are remembered.
         """
         limit = self._limits.get(key, _NO_LIMIT)
@@ -89,21 +89,21 @@ class PrefixCounts:
         self._unremembered[key] += count
 
     def record_martians(
-        self, key: NeighborKey, prefixes: Iterable[Prefix], *, is_offered: bool
+        self, key: NeighborKey, prefixes: Iterable[Prefix], *, is_advertised: bool
     ) -> None:
-        """Record that a neighbor offers martians, or no longer offers them."""
-        offered = self._martians.setdefault(key, {})
+        """Record that a neighbor advertises martians, or no longer advertises them."""
+        advertised = self._martians.setdefault(key, {})
         for prefix in prefixes:
-            if not is_offered:
-                offered.pop(prefix, None)
-            elif len(offered) < MARTIANS_KEPT:
-                offered[prefix] = None
-        if not offered:
+            if not is_advertised:
+                advertised.pop(prefix, None)
+            elif len(advertised) < MARTIANS_KEPT:
+                advertised[prefix] = None
+        if not advertised:
             del self._martians[key]
 
     def clear_martians(self, key: NeighborKey, prefixes: Collection[Prefix]) -> None:
         """Count martians of a neighbor that may be learned now: it is to be asked for them."""
-        self.record_martians(key, prefixes, is_offered=False)
+        self.record_martians(key, prefixes, is_advertised=False)
         if prefixes:
             self._allowed[key] += len(prefixes)
 
@@ -118,11 +118,11 @@ class PrefixCounts:
         return self._unremembered[key]
 
     def martians(self, key: NeighborKey) -> list[Prefix]:
-        """Return the martians that a neighbor offers, at most MARTIANS_KEPT."""
+        """Return the martians that a neighbor advertises, at most MARTIANS_KEPT."""
         return list(self._martians.get(key, ()))
 
     def reachable(self, key: NeighborKey) -> int:
-        """Return how many prefixes a neighbor offers."""
+        """Return how many prefixes a neighbor advertises."""
         return self._reachable[key]
 
     def refused(self, key: NeighborKey) -> int:

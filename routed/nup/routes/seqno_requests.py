@@ -1,7 +1,8 @@
-"""Pending seqno requests: a better route, or the only one, is not feasible.
+"""Pending seqno requests, for prefixes whose only route or better route is not feasible.
 
-A request is sent after a moment, then again and again in doubling intervals until it is granted or
-replaced. The number of routes of each neighbor that wait is counted for display.
+A request is sent after REQUEST_DELAY_S, then repeated in doubling intervals, at most
+REQUEST_RETRY_MAX_S, until the origin has raised its seqno or another request replaces it. The
+number of routes of each neighbor that wait for a seqno is counted for display.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from routed.nup.routes.entries import NeighborKey
 __all__ = ["REQUEST_DELAY_S", "REQUEST_RETRY_S", "PendingSeqnoRequests"]
 
 REQUEST_DELAY_S = 0.002
-"""The retractions that make a request pointless usually arrive together with its cause."""
+"""Delay of the first request: retractions that make it unnecessary usually arrive together with
+its cause."""
 REQUEST_RETRY_S = 0.35
-"""After the relays' memory of the last one (`seqno_relay.FORWARD_SUPPRESS_S`): a request is lost
-when a relay passes it on to a router that it does not know to be dead yet."""
+"""Delay of the first repetition. It is longer than relays suppress equal requests
+(`seqno_relay.FORWARD_SUPPRESS_S`): a request is lost if a relay passes it on to a router that has
+failed and whose adjacency has not expired yet."""
 REQUEST_RETRY_MAX_S = 8.0
 
 
@@ -54,13 +57,13 @@ class PendingSeqnoRequests:
         keys: tuple[NeighborKey, ...],
         now: float,
     ) -> None:
-        """Request a seqno of an origin; a pending request for the same keeps its time.
+        """Request a seqno of an origin. An equal request that is pending keeps its time.
 
         Args:
             prefix: with a route that waits.
             origin: of the route that waits.
             seqno: that would make it feasible.
-            keys: the neighbors that offer such routes.
+            keys: the neighbors whose routes are not feasible.
             now: seconds, monotonic.
         """
         request = self._pending.get(prefix)

@@ -22,10 +22,10 @@ because FD orders routers only within one origin's seqno: with two origins the c
 orders.
 
 When the best route is not feasible, the origin is asked for a newer seqno: a SEQNO_REQUEST goes to
-the neighbors that offer the route, hop by hop to the origin, which raises its seqno; the new update
-is feasible everywhere. Requests repeat with doubling intervals as long as they are needed. Where no
-request helps, the route waits until the distance is dropped (`distances`), and is selected then: no
-route waits for ever.
+the neighbors that advertise the route, hop by hop to the origin, which raises its seqno; its new
+update is feasible everywhere. Requests repeat with doubling intervals as long as they are needed.
+Where no request helps, the route waits until the distance is dropped (`distances`), and is selected
+then: no route waits for ever.
 
 "Newer" means within a reach of the ring of seqnos (`routed.model.seqno.REACH`), so that no few
 updates can lead round it. An update from further ahead is kept and not used, like any other that is
@@ -208,7 +208,7 @@ class RouteTable:
             allowed = _without(refused, martians.find_among(refused))
             self.counts.clear_martians(key, allowed)
             found = martians.find_among(self._learned.prefixes_of(key))
-            self.counts.record_martians(key, found, is_offered=True)
+            self.counts.record_martians(key, found, is_advertised=True)
             for neighbor_routes, prefixes in self._learned.group_alike(found):
                 self._select(self._learned.forget(key, neighbor_routes, prefixes), prefixes, now)
 
@@ -270,9 +270,9 @@ class RouteTable:
             prefixes = [update.prefix for update in run]
             martians = self.martians.find_among(prefixes)
             if martians:
-                is_offered = run[0].metric != METRIC_INFINITY
+                is_advertised = run[0].metric != METRIC_INFINITY
                 outcomes.append(UpdateOutcome(UpdateVerdict.MARTIAN, martians, run[0].seqno))
-                self.counts.record_martians(key, martians, is_offered=is_offered)
+                self.counts.record_martians(key, martians, is_advertised=is_advertised)
                 prefixes = _without(prefixes, martians)
             for neighbor_routes, same in self._learned.group_alike(prefixes):
                 known = neighbor_routes.get(key)
@@ -405,7 +405,7 @@ class RouteTable:
             distance = self.distances.get(prefix, origin)
             due += [
                 RequestTo(key, request)
-                for key in self._offering(prefix, origin)
+                for key in self._advertising(prefix, origin)
                 if not is_feasible(self._learned.routes_of(prefix)[key], distance)
             ]
         return due
@@ -417,16 +417,16 @@ class RouteTable:
 
         Returns:
             The selected next hop if it serves, and True: next hops form no loop, so a request that
-            follows them arrives. Otherwise every neighbor that offers the route, and False. Never
-            the requester.
+            follows them arrives. Otherwise every neighbor that advertises the route, and False.
+            Never the requester.
         """
         selection = self._selected.get(request.prefix)
         if selection is not None and selection.origin == request.origin:
             chosen = [key for key in selection.neighbors if key != requester]
             if chosen:
                 return chosen[:1], True
-        offering = self._offering(request.prefix, request.origin)
-        return [key for key in offering if key != requester], False
+        advertising = self._advertising(request.prefix, request.origin)
+        return [key for key in advertising if key != requester], False
 
     def next_timer(self) -> float | None:
         """Return when a request is due, or a kept entry may be dropped."""
@@ -575,7 +575,7 @@ class RouteTable:
         set_all(self._selected, changed, selection)
         self.distances.begin_use(changed, selection.origin)
 
-    def _offering(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
+    def _advertising(self, prefix: Prefix, origin: Address) -> list[NeighborKey]:
         candidates = self._candidates(self._learned.routes_of(prefix), prefix)
         return sorted(key for key, route, _ in candidates if route.origin == origin)
 

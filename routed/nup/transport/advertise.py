@@ -11,7 +11,7 @@ and the pending updates are bounded by the number of prefixes, not of changes.
 
 Split horizon: a route is not advertised on a link that any of its next hops is reached through. The
 other routers on that link hear the next hop itself. (A link where not every router hears every
-other needs this switched off; that is not offered before such links are.)
+other needs this switched off; routed has no option for that.)
 
 A link remembers which prefixes it has advertised (`LinkAdvertiser.advertised`): a retraction is
 sent only where the prefix was advertised. A retraction is *held* (`RetractionHold`) until every
@@ -118,14 +118,14 @@ class OriginTable:
         """Originate prefixes with the same attributes, or change them. Returns those that have
         changed."""
         known_as = self._routes.get
-        offered = (metric, tag, is_external)
+        attributes = (metric, tag, is_external)
         fresh: list[Prefix] = []
         known_at: dict[int, list[Prefix]] = {}
         for prefix in prefixes:
             known = known_as(prefix)
             if known is None:
                 fresh.append(prefix)
-            elif (known.metric, known.tag, known.is_external) != offered:
+            elif (known.metric, known.tag, known.is_external) != attributes:
                 known_at.setdefault(known.seqno, []).append(prefix)
         route = OwnRoute(metric, tag, is_external, self.highest_seqno)
         self._routes.update(dict.fromkeys(fresh, route))

@@ -499,7 +499,7 @@ def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench
         retry_at = min(bench.fib_tables.retry_at(), bench.now + 1000)
         if not bench.planned():
             waits.append(retry_at - bench.now)
-            assert "by somebody else" in bench.failure_of(A)
+            assert "by another program" in bench.failure_of(A)
             bench.now = retry_at
         bench.settle()
         assert A in bench.kernel.ours()

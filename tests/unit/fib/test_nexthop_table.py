@@ -300,6 +300,18 @@ def test_what_the_kernel_refuses_waits_ever_longer_and_says_why(bench: Bench) ->
     assert bench.nexthop_table.failure_of(nexthop_id) is None
 
 
+def test_an_id_that_another_protocol_occupies_is_refused_with_that_protocol(bench: Bench) -> None:
+    nexthop_id = bench.set_desired(A)
+    bench.nexthop_table.read(())
+    seen = bench.kernel.put_object(nexthop_id, B, 12)
+    assert bench.work(), "before the notification has come"
+    bench.nexthop_table.changed(seen, is_removed=False)
+    bench.work(1.0)
+    failure = bench.nexthop_table.failure_of(nexthop_id)
+    assert failure is not None
+    assert f"nexthop {nexthop_id} has another owner (protocol 12)" in failure.text
+
+
 def test_a_group_says_which_member_is_to_blame(bench: Bench) -> None:
     bench.kernel.set_link(A.ifindex, is_up=False)
     bench.kernel.set_link(B.ifindex, is_up=False)
