@@ -266,7 +266,7 @@ BREAKS_A_RULE = {
     "a route of too many next hops": (
         "take_configuration()\n"
         "import msgpack\n"
-        "body = msgpack.packb([1, [[1, [[None, 1, 1, False]] * 1025]], [], [], False])\n"
+        "body = msgpack.packb([1, [[1, [[None, 1, 1, False]] * 1025, None]], [], [], False])\n"
         "send_raw(pack_frame(Frame(20, 0, body), INTERNAL_FRAME_MAX_BYTES))",
         "1025 items, and 1024 are the most",
     ),
