@@ -73,6 +73,7 @@ __all__ = [
     "Positional",
     "ValueKind",
     "Watch",
+    "label_of",
     "lease_of",
     "leaves",
 ]
@@ -181,6 +182,17 @@ class Flag:
 
 
 Argument = Positional | Keyword | Flag
+
+
+def label_of(argument: Argument) -> str:
+    """Return an argument as the help shows it."""
+    match argument:
+        case Positional():
+            return argument.kind.value
+        case Keyword():
+            return f"{argument.name} {argument.kind.value}"
+        case Flag():
+            return argument.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from routectl.commands import TREE
-from routectl.grammar import Argument, Flag, Keyword, Leaf, Positional, leaves
+from routectl.grammar import Leaf, label_of, leaves
 
 __all__ = ["manual_page"]
 
@@ -89,20 +89,10 @@ def _entry(words: tuple[str, ...], leaf: Leaf) -> str:
     role = f" Needs the role {leaf.role.label}." if leaf.role.value else ""
     lines = [".TP", f".B {_escaped(usage)}", f"{_escaped(leaf.help)}.{role}"]
     for argument in leaf.arguments:
-        label = _label(argument)
+        label = label_of(argument)
         lines += [".RS", ".TP", f".B {_escaped(label)}", f"{_escaped(argument.help)}.", ".RE"]
     lines += [".IP", "Example:", f".B routectl {_escaped(leaf.example)}"]
     return "\n".join(lines) + "\n"
-
-
-def _label(argument: Argument) -> str:
-    match argument:
-        case Positional():
-            return argument.kind.value
-        case Keyword():
-            return f"{argument.name} {argument.kind.value}"
-        case Flag():
-            return argument.name
 
 
 def _escaped(text: str) -> str:

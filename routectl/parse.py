@@ -26,7 +26,6 @@ from routectl.grammar import (
     ROUTE_TYPES,
     SHELLS,
     WATCH_TOPICS,
-    Argument,
     Branch,
     Flag,
     Invocation,
@@ -37,6 +36,7 @@ from routectl.grammar import (
     Node,
     Positional,
     ValueKind,
+    label_of,
 )
 
 __all__ = [
@@ -90,7 +90,7 @@ def parse(words: Sequence[str], family: AddressFamily | None = None) -> Invocati
         if is_required and argument.name not in position.values:
             before = " ".join(position.spelled)
             raise ParseError(
-                f"{before} needs {_label(argument)}, for example: {position.node.example}"
+                f"{before} needs {label_of(argument)}, for example: {position.node.example}"
             )
     if position.awaited is not None:
         raise ParseError(f"{position.awaited.name} needs {position.awaited.kind.value} after it")
@@ -150,7 +150,10 @@ def _describe_leaf(leaf: Leaf, words: str) -> list[str]:
     if leaf.role is not Role.NONE:
         lines.append(f"  role:     {leaf.role.label}")
     if leaf.arguments:
-        lines += ["", *aligned([(_label(argument), argument.help) for argument in leaf.arguments])]
+        lines += [
+            "",
+            *aligned([(label_of(argument), argument.help) for argument in leaf.arguments]),
+        ]
     return lines
 
 
@@ -165,16 +168,6 @@ _WORDS: dict[ValueKind, tuple[str, ...]] = {
     ValueKind.SECTION: CONFIG_SECTIONS,
 }
 """The values of the kinds that have a fixed set of values."""
-
-
-def _label(argument: Argument) -> str:
-    match argument:
-        case Positional():
-            return argument.kind.value
-        case Keyword():
-            return f"{argument.name} {argument.kind.value}"
-        case Flag():
-            return argument.name
 
 
 def aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:

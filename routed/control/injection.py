@@ -38,7 +38,8 @@ from ipc.route_rules import (
 )
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
-from routed.model.kernel_attributes import KernelAttributes, attributes_of
+from routed.model.injection import InjectedAttributes
+from routed.model.kernel_attributes import attributes_of
 from routed.model.martians import MartianRules
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteType
@@ -48,7 +49,6 @@ __all__ = [
     "LEASE_MAX_S",
     "LEASE_MIN_S",
     "BatchError",
-    "InjectedAttributes",
     "Injection",
     "InjectionRefusal",
     "find_martian_routes",
@@ -70,17 +70,6 @@ class InjectionRefusal:
     route: int
     """Number of the route in the request, IPv4 before IPv6."""
     problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class InjectedAttributes:
-    """Attributes that routes of one request share, as types of the model."""
-
-    type: RouteType
-    gateways: tuple[Gateway, ...]
-    metric: int
-    tag: int
-    kernel_attributes: KernelAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True)

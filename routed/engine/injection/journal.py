@@ -35,15 +35,14 @@ from ipc.control import RouteAttributes, RouteNextHop
 from ipc.framing import IpcError
 from ipc.lazy_dataclass import dataclass
 from ipc.route_rules import LEASE_MAX_S, attributes_problem, family_problem, is_owner
-from routed.engine.injection.leases import Attributes
 from routed.imsg.columns import pack_indices, pack_keys, unpack_keys, unpack_values
 from routed.imsg.messages import JOURNAL_BYTES_MAX
-from routed.model.kernel_attributes import KernelAttributes
+from routed.model.injection import InjectedAttributes
 from routed.model.prefix import Family
-from routed.model.route import Gateway, RouteColumn, RouteType
+from routed.model.route import RouteColumn
 from routed.model.route_checks import kernel_problem
 
-__all__ = ["Journal", "Kept", "KeptAttributes", "Record", "Removed", "Renewed", "check", "fold"]
+__all__ = ["Journal", "Kept", "Record", "Removed", "Renewed", "check", "fold"]
 
 REWRITE_BYTES = 1024 * 1024
 """A file is rewritten when obsolete records exceed live ones by this much."""
@@ -62,17 +61,6 @@ class _Kind(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAttributes:
-    """Attributes that some routes share."""
-
-    type: RouteType
-    gateways: tuple[Gateway, ...]
-    metric: int
-    tag: int
-    kernel_attributes: KernelAttributes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Kept:
     """Routes of one owner and family, which replace those that it has."""
 
@@ -82,21 +70,21 @@ class Kept:
     """Packed by `routed.imsg.columns`, as are `numbers`."""
     numbers: bytes
     """Indices into `attributes`, one for each key."""
-    attributes: tuple[KeptAttributes, ...]
+    attributes: tuple[InjectedAttributes, ...]
     until: float | None
     """CLOCK_MONOTONIC, in seconds; None: no lease."""
 
     @classmethod
     def of(
-        cls, owner: str, column: RouteColumn, attributes: Iterable[Attributes], until: float | None
+        cls,
+        owner: str,
+        column: RouteColumn,
+        attributes: tuple[InjectedAttributes, ...],
+        until: float | None,
     ) -> Kept:
         """Make a record of routes that a client has put."""
         family, keys, numbers = column
-        shared = tuple(
-            KeptAttributes(each.type, each.gateways, each.metric, each.tag, each.kernel_attributes)
-            for each in attributes
-        )
-        return cls(owner, family, pack_keys(family, keys), pack_indices(numbers), shared, until)
+        return cls(owner, family, pack_keys(family, keys), pack_indices(numbers), attributes, until)
 
     def column(self) -> RouteColumn:
         """Unpack the routes.
@@ -133,7 +121,7 @@ _KINDS: dict[type[Record], _Kind] = {
 }  # fmt: skip
 _CLASSES = {kind: record_class for record_class, kind in _KINDS.items()}
 
-_Held = dict[int, tuple[KeptAttributes, float | None, int]]
+_Held = dict[int, tuple[InjectedAttributes, float | None, int]]
 """Attributes of the route, end of its lease, and number of renewals of its owner before it, by
 key."""
 
@@ -149,7 +137,7 @@ def check(records: Iterable[Record]) -> None:
 
     Cost: linear in the bytes; equal attributes are validated once.
     """
-    valid: set[tuple[Family, KeptAttributes]] = set()
+    valid: set[tuple[Family, InjectedAttributes]] = set()
     for record in records:
         if not is_owner(record.owner):
             raise IpcError("an owner that cannot exist")
@@ -161,7 +149,7 @@ def check(records: Iterable[Record]) -> None:
                 valid.add((record.family, attributes))
 
 
-def _check_attributes(family: Family, attributes: KeptAttributes) -> None:
+def _check_attributes(family: Family, attributes: InjectedAttributes) -> None:
     hops = tuple(
         RouteNextHop(
             None if hop.via is None else str(hop.via), hop.ifname, hop.weight, hop.is_onlink
@@ -235,7 +223,7 @@ def _packed(
     owner: str, family: Family, routes: _Held, renewals: Sequence[Renewed], now: float
 ) -> Iterator[Kept]:
     ends = _ends(renewals)
-    by_until: dict[float | None, list[tuple[int, KeptAttributes]]] = {}
+    by_until: dict[float | None, list[tuple[int, InjectedAttributes]]] = {}
     for key, (attributes, first_until, count) in routes.items():
         until = first_until
         if until is not None and count < len(ends) and until > renewals[count].at:
@@ -248,12 +236,12 @@ def _packed(
 
 
 def _packed_some(
-    owner: str, family: Family, some: Sequence[tuple[int, KeptAttributes]], until: float | None
+    owner: str, family: Family, some: Sequence[tuple[int, InjectedAttributes]], until: float | None
 ) -> Kept:
-    numbers: dict[KeptAttributes, int] = {}
+    numbers: dict[InjectedAttributes, int] = {}
     of_each = [numbers.setdefault(attributes, len(numbers)) for _, attributes in some]
     column = RouteColumn(family, [key for key, _ in some], of_each)
-    return Kept.of(owner, column, numbers, until)
+    return Kept.of(owner, column, tuple(numbers), until)
 
 
 class Journal:

@@ -24,39 +24,22 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from routed.model.kernel_attributes import KernelAttributes
+from routed.model.injection import InjectedAttributes
 from routed.model.prefix import Family, Prefix
 from routed.model.route import (
     DEFAULT_DISTANCE,
-    Gateway,
     PathAttributes,
     RouteColumn,
     RouteSource,
-    RouteType,
 )
 
-__all__ = ["Attributes", "Candidates", "InjectedRoutes", "Problem"]
+__all__ = ["Candidates", "InjectedRoutes", "Problem"]
 
 Problem = tuple[int, str]
 """The number of a route in its request, and why it is refused."""
 
 _NEVER = float("inf")
 _DISTANCE = DEFAULT_DISTANCE[RouteSource.INJECTED]
-
-
-class Attributes(Protocol):
-    """Attributes that routes of one request share."""
-
-    @property
-    def type(self) -> RouteType: ...
-    @property
-    def gateways(self) -> tuple[Gateway, ...]: ...
-    @property
-    def metric(self) -> int: ...
-    @property
-    def tag(self) -> int: ...
-    @property
-    def kernel_attributes(self) -> KernelAttributes | None: ...
 
 
 class Candidates(Protocol):
@@ -103,7 +86,7 @@ class InjectedRoutes:
         self,
         owner: str,
         routes: Iterable[RouteColumn],
-        attributes: Sequence[Attributes],
+        attributes: Sequence[InjectedAttributes],
         *,
         is_replace: bool,
         lease_s: float | None,

@@ -18,13 +18,13 @@ from routed.engine.injection import journal as injection_journal
 from routed.engine.injection.journal import (
     Journal,
     Kept,
-    KeptAttributes,
     Record,
     Removed,
     Renewed,
 )
 from routed.engine.injection.leases import InjectedRoutes
 from routed.imsg.columns import pack_keys
+from routed.model.injection import InjectedAttributes
 from routed.model.kernel_attributes import attributes_of
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteType
@@ -33,8 +33,8 @@ from routed.rib.table import Rib
 PREFIXES = [Prefix(Family.IPV4, (10 << 24) + (number << 16), 16) for number in range(6)]
 OWNERS = ("uid0", "uid1000/web")
 ATTRIBUTES = (
-    KeptAttributes(RouteType.BLACKHOLE, (), 0, 0),
-    KeptAttributes(
+    InjectedAttributes(RouteType.BLACKHOLE, (), 0, 0),
+    InjectedAttributes(
         RouteType.UNICAST, (Gateway(Address.parse("192.0.2.1"), "eth0"),), 7, 9,
         attributes_of((("src", "192.0.2.9"), ("mtu", "lock 1400"), ("tos", "0x10"))),
     ),
@@ -88,7 +88,7 @@ class Engine:
         self,
         owner: str,
         column: RouteColumn,
-        attributes: tuple[KeptAttributes, ...],
+        attributes: tuple[InjectedAttributes, ...],
         lease_s: float | None,
         now: float,
     ) -> None:
@@ -222,22 +222,22 @@ LATE = Gateway(Address.parse("192.0.2.1"), None)
 @pytest.mark.parametrize(
     ("attributes", "changed"),
     [
-        (KeptAttributes(RouteType.UNICAST, (LATE,), 1 << 40, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (LATE,), -5, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (LATE,), 0, 1 << 40), {}),
-        (KeptAttributes(RouteType.UNICAST, (LATE._replace(weight=0),), 0, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (LATE._replace(weight=10**6),), 0, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (LATE,) * 4000, 0, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (), 0, 0), {}),
-        (KeptAttributes(RouteType.UNICAST, (Gateway(None, "x" * 100),), 0, 0), {}),
-        (KeptAttributes(RouteType.BLACKHOLE, (LATE,), 0, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE,), 1 << 40, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE,), -5, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE,), 0, 1 << 40), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE._replace(weight=0),), 0, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE._replace(weight=10**6),), 0, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (LATE,) * 4000, 0, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (), 0, 0), {}),
+        (InjectedAttributes(RouteType.UNICAST, (Gateway(None, "x" * 100),), 0, 0), {}),
+        (InjectedAttributes(RouteType.BLACKHOLE, (LATE,), 0, 0), {}),
         (ATTRIBUTES[1], {"family": Family.IPV6, "keys": b"\0" * 17}),
         (ATTRIBUTES[0], {"owner": "root\n" * 1000}),
         (ATTRIBUTES[0], {"until": 1e9}),
     ],
 )  # fmt: skip
 def test_a_record_that_no_request_can_have_led_to_is_not_restored(
-    files: Files, attributes: KeptAttributes, changed: dict[str, Any]
+    files: Files, attributes: InjectedAttributes, changed: dict[str, Any]
 ) -> None:
     """A compromised engine left a route that ended each later engine when it became the best."""
     engine = Engine(files)

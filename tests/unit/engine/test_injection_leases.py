@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
 from routed.engine.injection.leases import InjectedRoutes
-from routed.model.kernel_attributes import KernelAttributes
+from routed.model.injection import InjectedAttributes
 from routed.model.prefix import Family, Prefix
-from routed.model.route import Gateway, RouteColumn, RouteSource, RouteType
+from routed.model.route import RouteColumn, RouteSource, RouteType
 from routed.rib.table import Rib
-
-
-class Shared(NamedTuple):
-    type: RouteType = RouteType.BLACKHOLE
-    gateways: tuple[Gateway, ...] = ()
-    metric: int = 0
-    tag: int = 0
-    kernel_attributes: KernelAttributes | None = None
-
 
 A, B, C = (Prefix.parse(f"10.{number}.0.0/16") for number in (1, 2, 3))
 
@@ -48,7 +37,7 @@ class Scene:
         return self.injected.put(
             owner,
             columns(*prefixes),
-            [Shared(metric=metric)],
+            [InjectedAttributes(RouteType.BLACKHOLE, (), metric, tag=0)],
             is_replace=is_replace,
             lease_s=lease_s,
             session=session,
