@@ -13,6 +13,7 @@ Imports only modules that a one-shot command has loaded already.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -22,6 +23,7 @@ from routectl.interrupts import INTERRUPTED, INTERRUPTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 __all__ = [
     "CANNOT_BE_SHOWN",
@@ -44,12 +46,21 @@ def prepare_streams() -> None:
     """Replace standard streams that are closed, and have characters that cannot be encoded escaped.
 
     A name may have characters that the terminal's encoding lacks, and a file of commands may have
-    bytes that are not text. Both are escaped instead of raising an error.
+    bytes that are not text. Both are escaped instead of raising an error. Standard output is
+    buffered, whatever $PYTHONUNBUFFERED says: an unbuffered one loses what a signal leaves of a
+    write.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from ipc.standard_streams import occupy_standard_streams
 
         occupy_standard_streams()
+    out = sys.__stdout__
+    if out is not None and out is sys.stdout and isinstance(out.buffer, io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(out.fileno(), "w", closefd=False)),
+            encoding=out.encoding,
+            line_buffering=out.isatty(),
+        )
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         reconfigure = getattr(stream, "reconfigure", None)  # a test may have replaced the stream
         if reconfigure is not None:
@@ -67,6 +78,7 @@ def run_to_end(run: Callable[[], int]) -> int:
         status = _status_of(run)
         with INTERRUPTS.allowed():
             sys.stdout.flush()
+            sys.stderr.flush()
     except BrokenPipeError:
         _forget_output()
         return 0
@@ -91,11 +103,11 @@ def _status_of(run: Callable[[], int]) -> int:
         return end.code if isinstance(end.code, int) else 0
 
 
-def _forget_output() -> None:
-    """Redirect standard output to /dev/null: Python flushes it again at exit, and would fail
-    again."""
+def _forget_output(stream: TextIO | None = None) -> None:
+    """Redirect a stream, by default standard output, to /dev/null: Python flushes it again at exit,
+    and would fail again."""
     nowhere = open_nothing(takes_writes=True)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
 
 
@@ -105,4 +117,4 @@ def _complain(error: OSError) -> None:
         sys.stderr.write(f"routectl: the answer cannot be written: {reason}\n")
         sys.stderr.flush()
     except OSError:
-        pass  # standard error is full as well; the exit status reports the failure
+        _forget_output(sys.stderr)  # it is full as well; the exit status reports the failure

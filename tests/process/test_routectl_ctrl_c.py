@@ -94,10 +94,14 @@ def test_a_line_of_a_pipe_ends_in_a_document_and_the_lines_after_it_do_not_run(
     assert json.loads(out) == {"version": 1, "error": CANCELLED}
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("form", ["--json", "--pretty"])
 @pytest.mark.parametrize("words", ["show routes", "show routes 0.0.0.0/0 longer"])
-def test_an_answer_that_was_begun_is_one_document(tmp_path: Path, form: str, words: str) -> None:
+def test_an_answer_that_was_begun_is_one_document(
+    tmp_path: Path, form: str, words: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its reader has stopped, so the signal comes while a page is written to a full pipe."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     path = tmp_path / "routed.sock"
     with closing(FakeDaemon()) as daemon:
         daemon.route_views = many_routes(20_000)
