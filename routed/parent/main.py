@@ -115,7 +115,8 @@ def run_parent(start: StartedBy, ready: ReadyPipe, *, is_foreground: bool) -> in
     try:
         opened = open_daemon(start.config, start.path, is_foreground=is_foreground)
     except StartError as error:
-        return _give_up(ready, str(error), is_foreground=is_foreground)
+        status = EXIT_USAGE if error.is_config_wrong else EXIT_FAILED
+        return _give_up(ready, str(error), status, is_foreground=is_foreground)
     except Exception as error:  # noqa: BLE001  (reported at the terminal)
         # A defect, or a system that lacks a feature: there may be no log yet.
         trace = "".join(traceback.format_exception(error))
@@ -165,12 +166,14 @@ async def _run(start: StartedBy, opened: Opened, ready: ReadyPipe) -> None:
             signals.block(*signals.HANDLED)
 
 
-def _give_up(ready: ReadyPipe, message: str, *, is_foreground: bool) -> int:
+def _give_up(
+    ready: ReadyPipe, message: str, status: int = EXIT_FAILED, *, is_foreground: bool
+) -> int:
     """Report at the terminal why the daemon ends. Returns the exit status."""
     if is_foreground or not ready.is_open:
         write_message(f"routed: {message}\n")
-    ready.report(EXIT_FAILED, f"routed: {message}")
-    return EXIT_FAILED
+    ready.report(status, f"routed: {message}")
+    return status
 
 
 def _log_defect(log: Logger, error: BaseException) -> None:

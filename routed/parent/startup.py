@@ -38,6 +38,11 @@ __all__ = ["Opened", "StartError", "open_daemon"]
 class StartError(Exception):
     """The daemon cannot start here; the message says why and what to do."""
 
+    def __init__(self, message: str, *, is_config_wrong: bool = False) -> None:
+        super().__init__(message)
+        self.is_config_wrong = is_config_wrong
+        """Whether a file that the configuration names is the reason, as `--check` would find."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -131,7 +136,7 @@ def _refusals(where: str = "") -> Iterator[None]:
         ListenerError,
         ConfinementError,
     ) as error:
-        raise StartError(str(error)) from error
+        raise StartError(str(error), is_config_wrong=isinstance(error, KeyFileError)) from error
     except OSError as error:
         raise StartError(f"{where}{error.strerror}") from error
 

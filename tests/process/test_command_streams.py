@@ -180,3 +180,13 @@ def test_a_low_soft_limit_of_open_files_is_raised() -> None:
         "print(r.getrlimit(r.RLIMIT_NOFILE) == (64, hard))\n"
     )
     assert run('-c "$1"', "", script).stdout == "True\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("option", ["--check", "-f", ""])
+def test_a_key_file_that_is_missing_is_a_wrong_configuration(config: Path, option: str) -> None:
+    keys = "keys: {core: [{id: 1, algorithm: hmac-sha256, secret_file: core.key}]}\n"
+    config.write_text(config.read_text() + keys)
+    done = run(f'-m routed {option} -c "$1"', "", str(config))
+    assert done.returncode == 2
+    assert "core.key" in done.stderr
