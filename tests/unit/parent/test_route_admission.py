@@ -170,7 +170,7 @@ def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:
     ],
 )
 def test_what_is_no_prefix_ends_the_engine(family: Family, key: int) -> None:
-    with pytest.raises(ColumnError, match="is no IPV"):
+    with pytest.raises(ColumnError, match="is no IPv"):
         unpack_keys(family, pack_keys(family, [key]))
 
 
