@@ -1,7 +1,8 @@
-"""python -m tests.attack [--seed N] [--minutes M] [ADVERSARY ...]: attack a router for a while.
+"""python -m tests.attack [--seed N] [--minutes M] [ADVERSARY ...]: attack a router for some
+minutes.
 
-A round is every adversary once, with inputs of its own; rounds go on until the time is up. The seed
-is printed and decides every input. Needs root: local users are other uids.
+One round runs every adversary once with new inputs; rounds continue until the time is over. The
+seed is printed and determines every input. Root is needed, because local users are other uids.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import time
 
 from testbed import Lab
 from tests.attack.adversaries import ADVERSARIES
-from tests.attack.scene import Scene, attacked_network, reach_of
+from tests.attack.scene import Scene, attacked_network, unavailable_reason
 
 
 def main() -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     parser.add_argument("adversaries", nargs="*", metavar="ADVERSARY", help=", ".join(ADVERSARIES))
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
@@ -29,7 +30,7 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     ends_at, rounds = time.monotonic() + 60 * options.minutes, 0
     with Lab(attacked_network()) as lab:
-        if problem := reach_of(lab):
+        if problem := unavailable_reason(lab):
             print(f"this needs root: {problem}", file=sys.stderr)
             return 2
         scene = Scene(lab, options.seed)

@@ -1,8 +1,9 @@
-"""The adversaries: each strikes once, with inputs drawn from the scene's seed.
+"""The adversaries: each attacks once, with inputs drawn from the scene's seed.
 
-One function for each kind of input of docs/security.md: local users without a role, readers,
-stations on a link, mistakes of administrators, other programs that change the kernel, signals.
-`hostile_engines` are scripts for an engine that was taken over; they need a daemon of their own.
+There is one function for each kind of input of docs/security.md: local users without a role,
+readers, stations on a link, mistakes of administrators, other programs that change the kernel,
+signals. `hostile_engines` are scripts for an engine under an attacker's control; they need their
+own daemon.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ Adversary = Callable[[Scene], None]
 
 
 def garbage_clients(scene: Scene) -> None:
-    """A user without a role sends what is no message, and messages that it may not send."""
+    """A user without a role sends bytes that are no message, and messages that it is not permitted
+    to send.
+    """
     rng = scene.rng
     frames = [rng.randbytes(rng.choice((0, 1, 8, 500, 60_000))) for _ in range(60)]
     with scene.under_attack():
@@ -52,7 +55,7 @@ def garbage_clients(scene: Scene) -> None:
 
 
 def readers(scene: Scene) -> None:
-    """A reader sends every request with values that it should not have, long texts among them."""
+    """A reader sends every request with invalid values, among them long texts."""
     rng = scene.rng
     hello = _frame(Request.HELLO, ClientHello(PROTOCOL_VERSION))
     frames = [hello]
@@ -78,12 +81,14 @@ def _frame(number: int, message: object) -> bytes:
 
 
 def _longest(character: str) -> bytes:
-    """A body of one text in place of every field, near the longest that a frame can have."""
+    """Return a body with one text in place of every field, near the longest that a frame
+    can have.
+    """
     return codec.encode_plain([character * (50_000 // len(character.encode()))])
 
 
 def monitors(scene: Scene) -> None:
-    """A reader opens more monitors than it may and reads none of them, while routes change."""
+    """A reader opens more monitors than permitted and reads none of them, while routes change."""
     with (
         scene.under_attack(),
         scene.user(READER, _MONITORS, router_config.socket_path("R"), _hex_monitor()),
@@ -121,7 +126,7 @@ sys.stdin.read()
 
 
 def lingering_descriptors(scene: Scene) -> None:
-    """A user sends descriptors whose last close waits as long as that user likes."""
+    """A user sends descriptors whose last close takes as long as that user chooses."""
     with (
         scene.under_attack(),
         scene.user(STRANGER, _LINGER, router_config.socket_path("R")) as attacker,
@@ -160,7 +165,9 @@ for peer in peers:  # what has not been read resets the connection: nothing ling
 
 
 def scrapers(scene: Scene) -> None:
-    """A user asks for metrics, rightly and wrongly, more often than the sandbox allows refusals."""
+    """A user scrapes metrics, with valid and invalid requests, more often than the sandbox permits
+    refused calls.
+    """
     with scene.under_attack():
         scene.run_user(STRANGER, _SCRAPE, str(METRICS_PORT), str(scene.rng.randrange(1 << 30)))
         (status,) = scene.ask("show", "status")
@@ -190,7 +197,7 @@ print("scraped", flush=True)
 
 
 def local_routers(scene: Scene) -> None:
-    """A user sends NUP messages from R's own address, from ports that are not the protocol's."""
+    """A user sends NUP messages from R's own address, from ports other than the protocol's."""
     vectors = ",".join(_station_messages(scene, 200))
     with scene.under_attack():
         links = [f"eth-{name}" for name in "AB"]
@@ -218,7 +225,7 @@ print("sent", flush=True)
 
 
 def _station_messages(scene: Scene, count: int) -> Iterator[str]:
-    """Messages of routers that do not exist, damaged or not, with right checksums."""
+    """Return messages of routers that do not exist, damaged or not, with right checksums."""
     vectors = list(TARGETS["nup_message"].seeds())
     for _ in range(count):
         message = scene.rng.choice(vectors)
@@ -231,7 +238,9 @@ def _station_messages(scene: Scene, count: int) -> Iterator[str]:
 
 
 def stations(scene: Scene) -> None:
-    """A station on R's link sends whatever it likes, well formed and not, near and from afar."""
+    """A station on R's link sends any packets, well formed and malformed, from the link and from
+    beyond it.
+    """
     messages = [bytes.fromhex(text) for text in _station_messages(scene, 1500)]
     with scene.under_attack():
         with scene.lab.open_socket("A", socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
@@ -254,7 +263,7 @@ def stations(scene: Scene) -> None:
 
 
 def _ipv6_udp(payload: bytes, hop_limit: int, source_port: int, station: int) -> bytes:
-    """An IPv6 packet to the group from a link-local address that nobody has."""
+    """Return an IPv6 packet to the group from a link-local address that no interface has."""
     source = bytes.fromhex("fe80") + bytes(12) + struct.pack("!H", 0xBAD0 + station % 16)
     group = GROUP_IPV6.packed
     udp = struct.pack("!HHHH", source_port, NUP_PORT, 8 + len(payload), 0) + payload
@@ -269,7 +278,9 @@ def _ipv6_udp(payload: bytes, hop_limit: int, source_port: int, station: int) ->
 
 
 def mistaken_configurations(scene: Scene) -> None:
-    """An administrator writes files that are wrong in many ways, or that no file should be."""
+    """An administrator writes files with many kinds of mistakes, and files that are no
+    configuration at all.
+    """
     rng, good = scene.rng, scene.config.encode()
     wrong = [
         "static:\n" + "".join(f"- {{prefix: 10.{n}.{n}.1/8, vai: x{n}}}\n" for n in range(256)),
@@ -305,7 +316,9 @@ def mistaken_configurations(scene: Scene) -> None:
 
 
 def signals(scene: Scene) -> None:
-    """Signals by the hundred; the last configuration that was written is in force afterwards."""
+    """Hundreds of signals arrive; afterwards the last configuration that was written is in
+    force.
+    """
     with scene.under_attack():
         for _ in range(200):
             number = scene.rng.choice((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
@@ -322,12 +335,14 @@ def signals(scene: Scene) -> None:
         scene.lab.write_config("R", scene.config)
         done = scene.lab.run("R", scene.lab.routectl_command("R", "reload"))
         assert done.returncode == 0, done.stderr
-        # SIGUSR2 has stepped the log level, who knows how often.
+        # SIGUSR2 has changed the log level an unknown number of times.
         scene.lab.run("R", scene.lab.routectl_command("R", "log", "level", "info"))
 
 
 def kernel_changes(scene: Scene) -> None:
-    """Other programs change R's kernel: thousands of addresses and routes, with and without us."""
+    """Other programs change R's kernel: thousands of addresses and routes, also while the daemon
+    writes.
+    """
     netlink = scene.lab.netlink("R")
     addresses = [IPv4Interface(f"100.{64 + n // 250}.{n % 250}.1/32") for n in range(1500)]
     prefixes = [f"100.{80 + n // 250}.{n % 250}.0/24" for n in range(1500)]
@@ -350,7 +365,7 @@ def kernel_changes(scene: Scene) -> None:
 
 
 def port_squatters(scene: Scene) -> None:
-    """A user waits for the engine's death to take the protocol's port."""
+    """A user waits for the engine's death to bind the protocol's port."""
     with (
         scene.under_attack(ends_engine=True),
         scene.user(STRANGER, _SQUAT, str(NUP_PORT)) as process,
@@ -382,10 +397,10 @@ print(answer, flush=True)
 
 
 def hostile_engines(scene: Scene) -> None:
-    """An engine that was taken over says everything that it may say, right and damaged.
+    """An engine under an attacker's control sends everything that it may send, valid and damaged.
 
-    It has a lab of its own, because the attacker must be in the engine from the start; it waits for
-    a SIGHUP. The engine after it is a good one.
+    It has its own lab, because the attacker must be in the engine from the start; it waits for a
+    SIGHUP. The next engine is an unmodified one.
     """
     with Lab(attacked_network()) as lab:
         inner = Scene(lab, scene.rng.randrange(1 << 30))
@@ -413,11 +428,13 @@ async def attack(engine, send_raw):
 
 
 CLIENTS_COMMANDS = (FibCommanded, LogLevelRequested)
-"""What an engine asks for in a client's name lasts until a client asks otherwise."""
+"""A subscription that an engine requests for a client lasts until the client ends it."""
 
 
 def _engine_frames(scene: Scene) -> list[str]:
-    """Messages of every class that an engine may send; what ends an engine for sure comes last."""
+    """Return messages of every class that an engine may send; those that end an engine
+    come last.
+    """
     rng, frames = scene.rng, []
     classes = [
         (int(number), each.message)
@@ -443,4 +460,4 @@ ADVERSARIES: dict[str, Adversary] = {
         hostile_engines,
     )
 }  # fmt: skip
-"""By name, in the order of a round."""
+"""The adversaries by name, in the order of a round."""

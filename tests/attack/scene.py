@@ -1,8 +1,8 @@
-"""A small network under attack: A - R - B, and what must hold after each attack on R.
+"""A small network under attack: A - R - B, and the checks after each attack on R.
 
-The attacked daemon serves metrics on a Unix socket and a port, a reader (uid READER) and, by its
-configuration, nobody else but root. Programs of local users run in R's namespaces as another uid,
-with nothing but the standard library; what they send is made here.
+The attacked daemon serves metrics on a Unix socket and a port, and its configuration gives access
+to a reader (uid READER) and to root. Programs of local users run in R's namespaces as another uid,
+with nothing but the standard library; their messages are encoded here.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["DEADLINE_S", "READER", "STRANGER", "Scene", "attacked_network"]
 
 DEADLINE_S = 60.0
 STRANGER, READER = 64_001, 64_002
-"""Uids that no file and no configuration knows, but for the role of the second."""
+"""Uids without an entry in any file or configuration, except that the second is a reader."""
 METRICS_PORT = 9705
 RESIDENT_MAX_BYTES = 160 << 20
-"""Of each process of the daemon, whatever was done to it: three times what it takes at rest."""
+"""The limit for each process of the daemon after any attack: three times its size at rest."""
 DESCRIPTORS_MAX = 64
 
 _AS_USER = """
@@ -46,7 +46,7 @@ exec(compile(bytes.fromhex(sys.stdin.readline()).decode(), "attack", "exec"))
 
 
 def attacked_network() -> Topology:
-    """Three routers in a line; a daemon has nine seconds to be back."""
+    """Three routers in a line; a daemon has nine seconds to return."""
     patience = {"eth*": {"hello": "300ms", "multiplier": 30}}
     return topology.load("line3").with_config(
         {
@@ -59,7 +59,7 @@ def attacked_network() -> Topology:
 
 
 class Scene:
-    """The lab, the attacked router R, and the seed of everything that is done to it."""
+    """The lab, the attacked router R, and the seed of all inputs."""
 
     def __init__(self, lab: Lab, seed: int) -> None:
         """Args:
@@ -88,17 +88,17 @@ class Scene:
         self.lab.start_daemons("AB" if daemon else "ARB")
         self.lab.wait_converged(DEADLINE_S)
 
-    # what attacks are made of
+    # the means of attacks
 
     @contextlib.contextmanager
     def user(self, uid: int, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A program of a local user in R: it has said a line, and ends with the block.
+        """Run a program of a local user in R. It has printed a line, and ends with the block.
 
-        Args:
-            uid: whose.
-            program: Python; it prints a line when it is where it wants to be, and then should
-                wait for the end of its standard input.
-            arguments: from `sys.argv[2]` on.
+            Args:
+        uid: the user's.
+        program: Python; it prints a line when it is ready for the attack, and then waits
+            for the end of its standard input.
+        arguments: from `sys.argv[2]` on.
         """
         command = [sys.executable, "-c", _AS_USER, str(uid), *arguments]
         pipe = subprocess.PIPE
@@ -119,21 +119,21 @@ class Scene:
                 _end(process)
 
     def run_user(self, uid: int, program: str, *arguments: str) -> str:
-        """The same, to its end; returns the line that it has said."""
+        """Run a program of a local user to its end. Returns its line."""
         with self.user(uid, program, *arguments) as process:
             said, problem = process.communicate("", timeout=DEADLINE_S)
             assert process.returncode == 0, problem
             return said
 
     def send_frames(self, uid: int, frames: Iterable[bytes]) -> None:
-        """Send messages to R's management socket, each on a connection of its own or on one."""
+        """Send messages to R's management socket, each on a new connection or all on one."""
         lines = self.lab.file("/dev/shm/R/frames")
         lines.write_text("\n".join(frame.hex() for frame in frames), encoding="ascii")
         lines.chmod(0o644)
         self.run_user(uid, CLIENT, router_config.socket_path("R"), "/dev/shm/R/frames")
 
     def ask(self, *words: str) -> list[dict[str, Any]]:
-        """Ask R's daemon as root."""
+        """Send a request of root to R's daemon."""
         return self.lab.routectl("R", *words)
 
     def counters(self) -> Mapping[str, int]:
@@ -141,26 +141,26 @@ class Scene:
         return {row["name"]: row["value"] for row in self.ask("show", "counters")}
 
     def new_log(self) -> str:
-        """What R has logged since this was asked last."""
+        """Return the lines of R's log since the last call."""
         text = self.lab.log("R")
         new, self._log_read = text[self._log_read :], len(text)
         return new
 
     def wait_logged(self, pattern: str, what: str) -> None:
-        """Wait until R has logged something since `new_log` was asked last."""
+        """Wait until R has logged a text since the last call of `new_log`."""
         began = self._log_read
         wait_until(
             lambda: re.search(pattern, self.lab.log("R")[began:]) is not None, DEADLINE_S, what
         )
 
-    # what must hold
+    # the checks
 
     @contextlib.contextmanager
     def under_attack(self, *, ends_engine: bool = False) -> Iterator[PingStream]:
-        """An attack; afterwards everything must be as before, and no packet is lost.
+        """Attack within the block. Afterwards the state must be as before, and no packet is lost.
 
-        Args:
-            ends_engine: whether the attack ends an engine itself.
+            Args:
+        ends_engine: whether the attack ends an engine itself.
         """
         self.new_log()
         parent, engine = self.lab.daemon_pid("R"), self.lab.engine_pid("R")
@@ -192,7 +192,9 @@ class Scene:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Let a program end by itself: it may hold what only it can let go of."""
+    """Close the program's standard input and wait for its end: it may hold what only it can
+    release.
+    """
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
@@ -237,6 +239,6 @@ print("sent", flush=True)
 """
 
 
-def reach_of(lab: Inside) -> str:
-    """Why local users cannot be played here; empty when they can."""
+def unavailable_reason(lab: Inside) -> str:
+    """Return the reason why local users cannot be simulated here; empty when they can."""
     return "there is one uid in a user namespace of one's own" if lab.is_rootless else ""

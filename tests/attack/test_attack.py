@@ -1,4 +1,4 @@
-"""Every adversary once, with one seed; `make attack` goes on with inputs of its own."""
+"""Every adversary once, with one seed; `make attack` continues with other inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)
-def test_the_router_holds(name: str, scene: Scene) -> None:
+def test_the_router_withstands(name: str, scene: Scene) -> None:
     try:
         ADVERSARIES[name](scene)
     except BaseException as error:

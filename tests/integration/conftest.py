@@ -1,4 +1,6 @@
-"""Labs for tests: built on demand, ended with the test, dumped when it fails."""
+"""Labs for tests: they are built on demand, removed at the end of the test, and dumped when it
+fails.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _LABS = pytest.StashKey[list[Network]]()
 
 @pytest.fixture
 def build_lab(request: pytest.FixtureRequest) -> Iterator[LabBuilder]:
-    """Builds labs by the name of their topology; they end with the test."""
+    """Return a function that builds a lab by the name of its topology. The lab is removed with the
+    test.
+    """
     labs: list[Network] = []
     request.node.stash[_LABS] = labs
     with contextlib.ExitStack() as stack:
@@ -52,7 +56,7 @@ assert RequestSocket(12).apply([batch]) == [{}]
 
 
 def foreign_route(lab: Lab, router: str, kind: str, prefix: str, priority: int = 205) -> None:
-    """Have another daemon (bird) INSTALL or REMOVE a black hole in a router's kernel."""
+    """Let another daemon (bird) INSTALL or REMOVE a black hole in a router's kernel."""
     words = [sys.executable, "-c", _FOREIGN_ROUTE, kind, prefix, str(priority)]
     done = lab.run(router, words)
     assert done.returncode == 0, done.stderr
@@ -60,7 +64,7 @@ def foreign_route(lab: Lab, router: str, kind: str, prefix: str, priority: int =
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    """Two links, each with a far end in another namespace."""
+    """Two links, each with its peer in another namespace."""
     with built_namespace() as built:
         yield built
 

@@ -1,8 +1,9 @@
-"""Random routes with random attributes: configuration -> kernel -> dump -> the same.
+"""Random routes with random attributes go from the configuration to the kernel, and a dump returns
+the same.
 
-The kernel is the real one, in a namespace. What it shows is compared with what was meant, read by
-our decoder and by pyroute2's; a second start, which knows nothing but its configuration and the
-dump, writes nothing.
+The kernel is the real one, in a namespace. Its routes are compared with the configured ones,
+decoded by our code and by pyroute2. A second start, which has only its configuration and the dump,
+writes nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def entries(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def static_routes(drawn: list[dict[str, Any]]) -> list[StaticConfig]:
-    """The routes of a file with these entries, each for a prefix of its own."""
+    """The routes of a file with these entries; each has another prefix."""
     static = []
     for number, entry in enumerate(drawn):
         rest = {word: value for word, value in entry.items() if word != "family"}
@@ -115,7 +116,7 @@ def static_routes(drawn: list[dict[str, Any]]) -> list[StaticConfig]:
 
 
 def desired(static: StaticConfig, ifindexes: dict[str, int]) -> RouteValue:
-    """What the parent makes of the route that the engine asks for."""
+    """The route that the parent desires after the engine's request."""
     hops = tuple(
         NextHop(gateway.via, ifindexes[gateway.ifname or ""], gateway.weight, gateway.is_onlink)
         for gateway in static.gateways
@@ -147,7 +148,7 @@ async def read(requests: RequestSocket, tables: FibTables) -> None:
 
 
 def write(requests: RequestSocket, tables: FibTables) -> int:
-    """Carry out all that is planned. Returns the number of operations."""
+    """Apply all planned operations. Returns their number."""
     count = 0
     while batches := tables.plan(0.0):
         refusals = requests.apply(batches)
@@ -188,7 +189,7 @@ def test_routes_with_attributes_read_back_and_are_adopted(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(drawn=st.lists(entries(), min_size=2, max_size=6))
 def test_any_route_becomes_any_other(space: Namespace, drawn: list[dict[str, Any]]) -> None:
-    """A change of attributes, next hops or type: what is planned leads there."""
+    """A change of attributes, next hops or type: the planned operations lead to the new route."""
 
     async def run() -> None:
         with space.here.inside(), RequestSocket(205) as requests:
@@ -211,7 +212,7 @@ def test_any_route_becomes_any_other(space: Namespace, drawn: list[dict[str, Any
     trio.run(run)
 
 
-# Names of pyroute2, and of ours.
+# Left: names of pyroute2; right: ours.
 RTAX = {
     "RTAX_MTU": "mtu", "RTAX_ADVMSS": "advmss", "RTAX_WINDOW": "window", "RTAX_LOCK": "locked",
     "RTAX_INITCWND": "initcwnd", "RTAX_INITRWND": "initrwnd", "RTAX_HOPLIMIT": "hoplimit",

@@ -1,4 +1,6 @@
-"""The sockets of BFD sessions: what a liveness process is sent, and what is kept for the next."""
+"""The sockets of BFD sessions: which ones a liveness process receives, and which ones are kept for
+the next process.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ FAR = settings(Address.parse("192.0.2.9"), "far", is_multihop=True)
 
 
 class Scene:
-    """Sockets, in a namespace where the ports are free, and what was sent."""
+    """The sockets in a namespace whose ports are free, and the messages that were sent."""
 
     def __init__(self) -> None:
         self.sent: list[object] = []
@@ -41,7 +43,7 @@ class Scene:
         self.sockets.close()
 
     def reconcile(self, *wanted: BfdSettings) -> list[object]:
-        """What is sent for sessions."""
+        """Reconcile with some sessions. Returns the messages that were sent."""
         self.sent = []
         by_name = {each.name: each for each in wanted}
         self.is_complete = self.sockets.reconcile(by_name, {}, self._send)
@@ -65,7 +67,7 @@ RECEIVER = BfdSocketReady("", S.peer.family, is_multihop=False)
 FAR_RECEIVER = BfdSocketReady("", S.peer.family, is_multihop=True)
 
 
-def test_a_process_is_sent_what_changes(scene: Scene) -> None:
+def test_a_process_receives_only_changes(scene: Scene) -> None:
     sender = BfdSocketReady("s", S.peer.family, is_multihop=False)
     assert scene.reconcile(S) == [BfdConfigured((S,)), RECEIVER, sender]
     assert scene.reconcile(S) == []

@@ -1,5 +1,6 @@
-"""Connected is what the kernel routes, held against the real kernel: who writes or removes the
-route of a subnet, in which table, with which notification or none."""
+"""A subnet is connected if the kernel routes it, held against the real kernel: it does not matter
+which program writes or removes the route, in which table, and with or without a notification.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ MAIN, OTHER = 254, 100
 
 @dataclass(frozen=True)
 class Family:
-    """The same situation in one family."""
+    """The addresses of one situation in one family."""
 
     subnet: str
     address: str
@@ -56,7 +57,7 @@ BOTH = pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
 
 
 class Scene:
-    """A monitor that runs, and a hand in the kernel."""
+    """A running monitor, and changes to the kernel's routes."""
 
     def __init__(self, monitor: KernelMonitor, lab: Rtnetlink, ifindexes: dict[str, int]) -> None:
         self.monitor = monitor
@@ -65,7 +66,7 @@ class Scene:
         self.news = trio.Event()
         self.changes: list[LinkChange] = []
 
-    def heard(self, change: LinkChange) -> None:
+    def received(self, change: LinkChange) -> None:
         self.changes.append(change)
         self.news.set()
         self.news = trio.Event()
@@ -84,8 +85,10 @@ class Scene:
         flags |= IFA_F_NODAD
         self.lab.add_address(ifname, ipaddress.ip_interface(address), flags=flags)
 
-    async def settled(self) -> None:
-        """Everything that the kernel has said so far was taken in: a new address is the mark."""
+    async def drained(self) -> None:
+        """Wait until the monitor has handled all earlier notifications: a new address marks the
+        end.
+        """
         mark = "198.18.255.1/32"
         self.add(mark)
         await self.until(lambda: mark in self.connected())
@@ -114,7 +117,7 @@ async def _watched(
     monitor = KernelMonitor(
         listener,
         requests,
-        on_link=lambda change: scene.heard(change),
+        on_link=lambda change: scene.received(change),
         on_route=lambda _route, _is_removed, _is_replacing: None,
         on_rule=lambda: None,
         on_nexthop=lambda _seen, _is_removed: None,
@@ -138,14 +141,14 @@ async def test_an_address_without_its_prefix_route_connects_nothing(
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
         await scene.until(lambda: str(scene.link().addresses).count(family.address[:6]) > 0)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet not in scene.connected()
         assert scene.link().owner_of_subnet(Address.parse(family.via)) is None
 
 
 @BOTH
 @pytest.mark.parametrize("protocol", [KERNEL, BOOT, STATIC, RA, DHCP])
-async def test_a_route_that_a_network_manager_writes_itself_connects(
+async def test_a_prefix_route_of_a_network_manager_connects(
     namespace: Namespace, family: Family, protocol: int
 ) -> None:
     """NetworkManager, networkd and dhcpcd set noprefixroute and route the subnet with a metric."""
@@ -162,7 +165,7 @@ async def test_a_route_that_a_network_manager_writes_itself_connects(
 
 
 @BOTH
-async def test_what_is_there_at_the_start_is_read(namespace: Namespace, family: Family) -> None:
+async def test_existing_routes_are_read_at_the_start(namespace: Namespace, family: Family) -> None:
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
         scene.add(family.host)
@@ -189,14 +192,14 @@ async def test_other_routes_of_the_subnet_do_not_connect(
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
         scene.lab.add_subnet_route("v0", route)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet not in scene.connected()
     async with watching(namespace) as scene:
         assert family.subnet not in scene.connected()
 
 
 @BOTH
-async def test_a_daemon_with_a_table_of_its_own_has_the_subnets_of_main_too(
+async def test_a_daemon_with_its_own_table_has_the_subnets_of_main_too(
     namespace: Namespace, family: Family
 ) -> None:
     async with watching(namespace, OTHER) as scene:
@@ -214,12 +217,12 @@ async def test_a_daemon_with_a_table_of_its_own_has_the_subnets_of_main_too(
 async def test_a_replaced_subnet_route_connects_no_longer(
     namespace: Namespace, family: Family
 ) -> None:
-    priority = 256 if ":" in family.subnet else 0  # the kernel's own
+    priority = 256 if ":" in family.subnet else 0  # the kernel's own route
     async with watching(namespace) as scene:
         scene.add(family.address)
         await scene.until(lambda: family.subnet in scene.connected())
         through = SubnetRoute(family.subnet, BIRD, priority, via=family.via)
-        if priority:  # IPv6 keeps a route without a gateway beside it
+        if priority:  # IPv6 keeps a route without a gateway in addition
             scene.lab.delete_subnet_route("v0", SubnetRoute(family.subnet, KERNEL, priority))
         scene.lab.add_subnet_route("v0", through, is_replacing=True)
         await scene.until(lambda: family.subnet not in scene.connected())
@@ -229,10 +232,10 @@ async def test_a_replaced_subnet_route_connects_no_longer(
 
 
 @BOTH
-async def test_a_link_that_goes_down_takes_a_managers_route_along(
+async def test_a_link_that_goes_down_removes_the_routes_of_a_network_manager(
     namespace: Namespace, family: Family
 ) -> None:
-    """IPv4 routes go without a notification, and the kernel brings back its own only."""
+    """IPv4 routes are removed without a notification, and the kernel restores only its own."""
     address = ipaddress.ip_interface(family.address)
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
@@ -242,15 +245,17 @@ async def test_a_link_that_goes_down_takes_a_managers_route_along(
         await scene.until(lambda: not scene.link().is_up)
         scene.lab.set_up("v0", is_up=True)
         await scene.until(lambda: scene.link().is_up)
-        if address.version == 6:  # which forgets addresses as well
+        if address.version == 6:  # the kernel removes addresses as well
             scene.add(family.address, IFA_F_NOPREFIXROUTE)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet not in scene.connected()
         scene.lab.add_subnet_route("v0", SubnetRoute(family.subnet, KERNEL, priority=100))
         await scene.until(lambda: family.subnet in scene.connected())
 
 
-async def test_a_route_goes_silently_with_its_source_address(namespace: Namespace) -> None:
+async def test_a_route_is_removed_without_notification_with_its_source_address(
+    namespace: Namespace,
+) -> None:
     family = FAMILIES[0]
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
@@ -274,7 +279,7 @@ async def test_one_of_two_routes_to_a_subnet_is_enough(
         scene.lab.add_subnet_route("v0", manager)
         await scene.until(lambda: family.subnet in scene.connected())
         scene.lab.delete_subnet_route("v0", own)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet in scene.connected()
         scene.lab.delete_subnet_route("v0", manager)
         await scene.until(lambda: family.subnet not in scene.connected())
@@ -282,7 +287,7 @@ async def test_one_of_two_routes_to_a_subnet_is_enough(
 
 @BOTH
 @pytest.mark.parametrize("kind", [BLACKHOLE, UNREACHABLE, PROHIBIT])
-async def test_a_refusing_route_that_the_kernel_prefers_disconnects(
+async def test_a_rejecting_route_that_the_kernel_prefers_disconnects(
     namespace: Namespace, family: Family, kind: int
 ) -> None:
     better, worse = (SubnetRoute(family.subnet, STATIC, each, kind=kind) for each in (50, 200))
@@ -291,7 +296,7 @@ async def test_a_refusing_route_that_the_kernel_prefers_disconnects(
         scene.lab.add_subnet_route("v0", SubnetRoute(family.subnet, DHCP, priority=100))
         await scene.until(lambda: family.subnet in scene.connected())
         scene.lab.add_subnet_route("v0", worse)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet in scene.connected()
         scene.lab.add_subnet_route("v0", better)
         await scene.until(lambda: family.subnet not in scene.connected())
@@ -301,7 +306,7 @@ async def test_a_refusing_route_that_the_kernel_prefers_disconnects(
         await scene.until(lambda: family.subnet in scene.connected())
         scene.lab.add_subnet_route("v0", better)
         await scene.until(lambda: family.subnet not in scene.connected())
-        if ":" in family.subnet:  # where nothing takes the place of a route that refuses
+        if ":" in family.subnet:  # here nothing replaces a route that rejects
             scene.lab.delete_subnet_route("v0", better)
         else:
             through = SubnetRoute(family.subnet, BIRD, 50, via=family.via)
@@ -309,7 +314,7 @@ async def test_a_refusing_route_that_the_kernel_prefers_disconnects(
         await scene.until(lambda: family.subnet in scene.connected())
 
 
-async def test_a_refusing_route_in_front_of_the_kernels_own_disconnects(
+async def test_a_rejecting_route_before_the_kernel_s_own_disconnects(
     namespace: Namespace,
 ) -> None:
     """`ip route prepend`: IPv4 has several routes of one key, and the first one counts."""
@@ -324,8 +329,10 @@ async def test_a_refusing_route_in_front_of_the_kernels_own_disconnects(
         await scene.until(lambda: family.subnet in scene.connected())
 
 
-async def test_a_route_that_takes_no_gateway_connects_nothing(namespace: Namespace) -> None:
-    """Its scope is wider than a link; `ip route add P nexthop dev A nexthop dev B` writes that."""
+async def test_a_route_that_accepts_no_gateway_connects_nothing(namespace: Namespace) -> None:
+    """Its scope is wider than a link; `ip route add P nexthop dev A nexthop dev B` writes such a
+    route.
+    """
     family = FAMILIES[0]
     wide = SubnetRoute(family.subnet, STATIC, 100, scope=0)
     behind = SubnetRoute("198.18.0.0/24", BIRD, via=family.via, is_onlink=False)
@@ -334,7 +341,7 @@ async def test_a_route_that_takes_no_gateway_connects_nothing(namespace: Namespa
         scene.lab.add_subnet_route("v0", wide)
         with pytest.raises(OSError, match=r"198\.18\.0\.0/24"):
             scene.lab.add_subnet_route("v0", behind)
-        await scene.settled()
+        await scene.drained()
         assert family.subnet not in scene.connected()
     async with watching(namespace) as scene:
         assert family.subnet not in scene.connected()
@@ -345,7 +352,7 @@ async def test_a_route_that_takes_no_gateway_connects_nothing(namespace: Namespa
 
 
 @BOTH
-async def test_the_same_subnet_on_two_links_is_judged_for_each(
+async def test_the_same_subnet_on_two_links_is_evaluated_for_each(
     namespace: Namespace, family: Family
 ) -> None:
     async with watching(namespace) as scene:
@@ -361,7 +368,7 @@ async def test_the_same_subnet_on_two_links_is_judged_for_each(
 async def test_a_subnet_is_connected_by_the_link_that_packets_take(
     namespace: Namespace, family: Family
 ) -> None:
-    """The kernel looks for a gateway by its link, so that there it is on link for both."""
+    """The kernel looks up a gateway on its link, so the gateway is on link in both cases."""
     best, good = (SubnetRoute(family.subnet, STATIC, priority) for priority in (40, 50))
     async with watching(namespace) as scene:
         scene.add(family.address, IFA_F_NOPREFIXROUTE)
@@ -391,7 +398,9 @@ async def test_an_address_that_is_its_own_subnet_is_routed_by_the_local_table(
 async def test_an_ipv4_subnet_of_the_loopback_link_is_routed_by_the_local_table(
     namespace: Namespace,
 ) -> None:
-    """An anycast prefix on `lo` has no route in main, and is delivered here all the same."""
+    """An anycast prefix on `lo` has no route in main, and its packets are delivered here
+    nevertheless.
+    """
     async with watching(namespace) as scene:
         scene.add("198.51.100.1/24", ifname="lo")
         await scene.until(lambda: "198.51.100.0/24" in scene.connected("lo"))
@@ -402,16 +411,16 @@ async def test_an_ipv4_subnet_of_the_loopback_link_is_routed_by_the_local_table(
 
 
 @pytest.mark.parametrize("local", ["192.0.2.1", "2001:db8:2::1"], ids=["IPv4", "IPv6"])
-async def test_peers_of_one_address_on_a_link_are_told_apart(
+async def test_peers_of_one_address_on_a_link_are_distinguished(
     namespace: Namespace, local: str
 ) -> None:
-    """B2: a hub (PPP, IPoE) has one address on a link, and many peers."""
+    """A hub (PPP, IPoE) has one address on a link, and many peers."""
     width = 128 if ":" in local else 32
     base = "2001:db8:3::" if width == 128 else "198.51.100."
     address = ipaddress.ip_interface(f"{local}/{width}")
     peers = [ipaddress.ip_address(f"{base}{number}") for number in (1, 2, 3)]
     async with watching(namespace) as scene:
-        if width == 128:  # of which IPv6 takes one for each local address
+        if width == 128:  # IPv6 accepts one peer for each local address
             peers = peers[:1]
         for peer in peers:
             scene.lab.add_address("v0", address, peer=peer, flags=IFA_F_NODAD)

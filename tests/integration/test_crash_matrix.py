@@ -1,6 +1,6 @@
-"""Whatever dies, hangs or runs out, nothing is lost and everything ends as it was.
+"""After each fault no packet is lost and the former state returns.
 
-The faults are netns-lab/faults.py; what is promised is docs/reliability.md.
+The faults are those of netns-lab/faults.py; the promises are those of docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Kernel attributes of routes with a real daemon: installed, adopted, repaired, and waited for."""
+"""Kernel attributes of routes with a real daemon: they are installed, adopted and repaired, and
+routes wait for what they need.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,7 @@ def counter(lab: Lab, name: str) -> int:
 
 @pytest.fixture
 def lab(build_lab: LabBuilder) -> Lab:
-    """A router with every attribute on some route."""
+    """A router whose routes have every attribute between them."""
     lab = build_lab("line3")
     for source in SOURCES:
         change_address(lab, source, is_added=True)
@@ -92,7 +94,7 @@ def lab(build_lab: LabBuilder) -> Lab:
     return lab
 
 
-# What pyroute2 calls them.
+# pyroute2's names
 RTAX = {
     "RTAX_MTU": "mtu", "RTAX_ADVMSS": "advmss", "RTAX_WINDOW": "window",
     "RTAX_INITCWND": "initcwnd", "RTAX_INITRWND": "initrwnd", "RTAX_HOPLIMIT": "hoplimit",
@@ -103,7 +105,7 @@ PREFERENCES = {1: "high", 3: "low"}
 
 
 def by_pyroute2(lab: Lab) -> dict[str, dict[str, str]]:
-    """The words of each route of ours in the kernel, decoded by somebody else's code."""
+    """The attributes of each route of ours in the kernel, decoded by pyroute2."""
     found: dict[str, dict[str, str]] = {}
     for family in (2, 10):
         for payload in lab.netlink("R").dump(RTM_GETROUTE, bytes((family, *[0] * 11))):
@@ -167,7 +169,7 @@ def test_attributes_are_installed_shown_adopted_and_repaired(lab: Lab) -> None:
     assert counter(lab, "fib_kernel_writes") == 0
     assert counter(lab, "fib_adopted") == len(ROUTES)
 
-    # A change by hand of any one attribute is repaired.
+    # A change of any one attribute by hand is repaired.
     changes = {
         "10.90.1.0/24": ["src", "scope", "mtu", "hoplimit", "congctl"],
         "10.90.2.0/24": ["realm"],
@@ -190,7 +192,7 @@ def is_repaired(lab: Lab, wanted: dict[str, dict[str, str]], count: int) -> bool
 
 
 def _compare_with_ip(lab: Lab, wanted: dict[str, dict[str, str]]) -> None:
-    """With iproute2's reading, where it is installed."""
+    """Compare with the output of iproute2, where it is installed."""
     if shutil.which("ip") is None:
         return
     found: dict[str, dict[str, Any]] = {}
@@ -242,7 +244,7 @@ trio.run(main)
 
 
 def change_by_hand(lab: Lab, prefix: str, word: str) -> None:
-    """Have somebody write one of our routes again, without one of its attributes."""
+    """Let another program write one of our routes again without one of its attributes."""
     done = lab.run("R", [sys.executable, "-c", _BY_HAND, prefix, word])
     assert done.returncode == 0, done.stderr
 
@@ -270,14 +272,14 @@ def test_a_route_waits_for_its_source(
     change_address(lab, source, is_added=True)
     wait_until(lambda: by_pyroute2(lab).get(prefix) == {"src": address}, DEADLINE_S, "it is there")
     wait_until(lambda: fib(lab)[prefix]["state"] == "installed", DEADLINE_S, "and shown so")
-    if ":" not in prefix:  # Linux keeps an IPv6 route whose source has gone
+    if ":" not in prefix:  # Linux keeps an IPv6 route whose source address was removed
         change_address(lab, source, is_added=False)
         wait_until(waits, DEADLINE_S, "it waits again when the address has gone")
         change_address(lab, source, is_added=True)
         wait_until(lambda: prefix in by_pyroute2(lab), DEADLINE_S, "and is there again")
 
 
-def test_what_this_kernel_does_not_have_is_named(build_lab: LabBuilder) -> None:
+def test_an_attribute_that_this_kernel_lacks_is_named(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     write(lab, {"10.94.0.0/16": HOPS4 | {"congctl": "nonsense"}, "10.95.0.0/16": HOPS4})
     lab.start_daemons(["R"])

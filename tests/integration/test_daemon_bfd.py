@@ -1,4 +1,6 @@
-"""BFD end to end: two daemons, a peer that dies or falls silent, and what becomes of the routes."""
+"""BFD end to end: two daemons, a peer that dies or stops sending, and the routes that
+depend on it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ SHARED, FLOATING, PLAIN = "203.0.113.0/24", "203.0.114.0/24", "203.0.115.0/24"
 
 
 def address(lab: Lab, port: str, version: int = 4) -> str:
-    """The address of A's port towards B, for `A-B`."""
+    """The address of A's port to B, for `A-B`."""
     addresses = lab.topology.port_between(port).addresses
     return next(str(each.ip) for each in addresses if each.version == version)
 
@@ -49,7 +51,7 @@ def wait_state(lab: Lab, router: str, name: str, state: str) -> None:
 
 
 def hops(lab: Lab, router: str = "A") -> dict[str, list[str]]:
-    """The gateways that the kernel has for each static route."""
+    """The gateways in the kernel for each static route."""
     return {
         route.prefix: sorted(str(hop.via) for hop in route.next_hops)
         for route in lab.kernel_routes(router)
@@ -73,7 +75,7 @@ def send_signal(lab: Lab, router: str, pid: int, number: signal.Signals) -> None
 
 @pytest.fixture
 def lab(build_lab: LabBuilder) -> Lab:
-    """A with routes through B and C, each checked by a session; IPv4 to B, link-local IPv6 to C."""
+    """A with routes through B and C, each checked by a session: IPv4 to B, link-local IPv6 to C."""
     lab = build_lab("triangle")
     via_b, via_c = address(lab, "B-A"), address(lab, "C-A")
     macs = {name: lab.topology.port_between(name).mac for name in ("A-C", "C-A")}
@@ -105,7 +107,7 @@ static:
 
 
 def link_local(mac: bytes) -> str:
-    """The address that the kernel makes of a hardware address (RFC 4291, appendix A)."""
+    """The address that the kernel forms from a hardware address (RFC 4291, appendix A)."""
     words = bytes([mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]])
     return socket.inet_ntop(socket.AF_INET6, b"\xfe\x80" + bytes(6) + words)
 
@@ -120,7 +122,7 @@ def without_b(lab: Lab) -> dict[str, list[str]]:
     return {SHARED: [via_c], FLOATING: [via_c], PLAIN: [via_b]}
 
 
-def test_a_dead_peer_takes_its_next_hops_along_and_brings_them_back(lab: Lab) -> None:
+def test_next_hops_are_removed_with_a_dead_peer_and_return_with_it(lab: Lab) -> None:
     lab.kill("B", "daemon", signal.SIGKILL)
     wait_until(lambda: hops(lab) == without_b(lab), DEADLINE_S, "B is used without a session only")
     row = session(lab, "A", "to-b")
@@ -149,7 +151,7 @@ print(os.getpriority(os.PRIO_PROCESS, {pid}), os.nice(0), permit_priority())
     assert liveness == ("-20" if is_permitted == "True" else own)
 
 
-def test_a_peer_that_falls_silent_while_its_link_is_up(lab: Lab) -> None:
+def test_a_peer_that_stops_sending_while_its_link_is_up_is_down(lab: Lab) -> None:
     pid = liveness_pid(lab, "C")
     send_signal(lab, "C", pid, signal.SIGSTOP)
     wait_until(
@@ -178,7 +180,7 @@ def test_the_death_of_the_liveness_process_withdraws_nothing(lab: Lab) -> None:
 
 
 def watched(lab: Lab) -> list[KernelRoute]:
-    """The static routes in the kernel, with the objects that they go through."""
+    """The static routes in the kernel, with their nexthop objects."""
     return [route for route in lab.kernel_routes("A") if route.prefix in (SHARED, FLOATING)]
 
 
@@ -211,7 +213,7 @@ def restarts(lab: Lab) -> int:
     return int(status["engine_restarts"])
 
 
-def test_an_orderly_stop_of_the_peer_is_no_failure(lab: Lab) -> None:
+def test_an_orderly_stop_of_the_peer_is_not_a_failure(lab: Lab) -> None:
     """RFC 5882, section 3.2: AdminDown says nothing about the path."""
     lab.kill("B", "daemon", signal.SIGTERM)
     wait_state(lab, "A", "to-b", "down")
@@ -258,7 +260,7 @@ def test_hostile_packets_are_dropped_with_a_reason(lab: Lab) -> None:
     )
     target = (address(lab, "A-B"), 3784)
     with lab.open_socket("B", socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.sendto(encode(good), target)  # TTL 64: it could have come from anywhere
+        sock.sendto(encode(good), target)  # TTL 64: the packet could be from anywhere
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         sock.sendto(encode(good._replace(your_discriminator=row["local_discr"] ^ 1)), target)
         sock.sendto(encode(good._replace(my_discriminator=0)), target)

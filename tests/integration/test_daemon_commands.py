@@ -1,4 +1,4 @@
-"""Commands that look at and steer a real daemon, beside those that have a file of their own."""
+"""Commands that show or control a real daemon, except those that have their own test file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lab(build_lab: LabBuilder) -> Lab:
     return lab
 
 
-def test_the_configuration_that_is_shown_is_the_one_in_force(lab: Lab) -> None:
+def test_the_configuration_in_force_is_shown(lab: Lab) -> None:
     in_force = load_text(lab.read_config("R"))
     for words in ((), ("all",)):
         lines = [row["line"] for row in lab.routectl("R", "show", "config", *words)]
@@ -31,8 +31,10 @@ def test_the_configuration_that_is_shown_is_the_one_in_force(lab: Lab) -> None:
     assert line["value"] == str(in_force.router_id)
 
 
-def test_what_a_lab_is_told_is_what_routectl_says(lab: Lab) -> None:
-    """A lab asks through a program that stays (`netns-lab/asker.py`)."""
+def test_a_lab_gets_the_same_answers_as_routectl(lab: Lab) -> None:
+    """A lab sends its requests through a program that keeps its connection
+    (`netns-lab/asker.py`).
+    """
     for words in (("config", "all"), ("protocol",), ("rules",)):
         command = lab.routectl_command("R", "show", *words)
         assert lab.show("R", *words) == lab.run("R", command).stdout.rstrip("\n")
@@ -70,7 +72,7 @@ def test_routes_are_selected_by_neighbor_and_interface(lab: Lab) -> None:
     assert route["fib_state"] == "installed"
 
 
-def test_a_cleared_neighbor_goes_and_comes_back(lab: Lab) -> None:
+def test_a_cleared_neighbor_goes_down_and_comes_up_again(lab: Lab) -> None:
     before = lab.routectl("R", "show", "neighbors")
     assert {row["state"] for row in before} == {"up"}
     cleared = before[0]["router_id"]
@@ -90,7 +92,7 @@ def test_a_cleared_neighbor_goes_and_comes_back(lab: Lab) -> None:
 def test_the_log_level_reaches_both_processes_and_a_new_engine(lab: Lab) -> None:
     lab.routectl("R", "log", "level", "debug")
     lab.routectl("R", "clear", "neighbor", lab.routectl("R", "show", "neighbors")[0]["router_id"])
-    # Said by the engine, at debug.
+    # The engine logs this at debug.
     wait_until(lambda: "adjacency-change" in lab.log("R"), DEADLINE_S, "the engine is verbose")
     pid = lab.engine_pid("R")
     lab.kill("R", "engine")

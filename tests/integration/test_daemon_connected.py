@@ -1,4 +1,6 @@
-"""Connected routes and own addresses between real daemons: what is announced is what is routed."""
+"""Connected routes and own addresses between real daemons: a subnet is announced only while it is
+routed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def prefixes(lab: Lab, router: str) -> set[str]:
 
 
 def test_a_subnet_is_announced_only_while_the_kernel_routes_it(build_lab: LabBuilder) -> None:
-    """B1: `noprefixroute` alone announces nothing; with a manager's own route it does."""
+    """`noprefixroute` alone announces nothing; with a prefix route of a network manager the subnet
+    is announced.
+    """
     lab = build_lab("line3")
     matched = ", ".join(f'"{prefix}"' for prefix in [*SUBNETS, MARK])
     configure(lab, "A", f"redistribute: [{{source: connected, match: [{matched}]}}]\n")
@@ -62,8 +66,8 @@ def test_a_subnet_is_announced_only_while_the_kernel_routes_it(build_lab: LabBui
     wait_until(lambda: MARK not in prefixes(lab, "R"), DEADLINE_S, "the kernel's own, deleted")
 
 
-def test_a_gateway_is_unusable_while_it_is_our_own_address(build_lab: LabBuilder) -> None:
-    """B3: as a virtual address that VRRP moves here, and away again."""
+def test_a_gateway_is_unresolved_while_it_is_our_own_address(build_lab: LabBuilder) -> None:
+    """A virtual address that VRRP moves to this router and away again is such a gateway."""
     lab = build_lab("line3")
     add_address(lab, "A", "eth-R", "10.20.9.1/24")
     add_address(lab, "A", "eth-R", "2001:db8:20:9::1/64")

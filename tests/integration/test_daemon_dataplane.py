@@ -1,4 +1,4 @@
-"""Traffic counters end to end: packets sent through a router are the packets counted."""
+"""Traffic counters end to end: the packets sent through a router are the packets counted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lab(build_lab: LabBuilder) -> Lab:
 
 
 def address_of(lab: Lab, router: str) -> str:
-    """The router id, which is an address of the loopback interface and routed by NUP."""
+    """The router id, an address of the loopback interface that NUP routes."""
     (status,) = lab.routectl(router, "show", "status")
     return str(status["router_id"])
 
@@ -59,7 +59,9 @@ def send(lab: Lab, source: str, destination: str) -> None:
 
 
 def udp(lab: Lab, interface: str) -> tuple[int, int, int, int]:
-    """IPv4 over UDP on an interface of R, where NUP speaks IPv6: packets and bytes, both ways."""
+    """IPv4 over UDP on an interface of R, where NUP uses IPv6: packets and bytes in both
+    directions.
+    """
     rows = lab.routectl("R", "show", "traffic", "protocols", "interface", interface)
     for row in rows:
         if (row["family"], row["protocol"]) == ("ipv4", "udp"):
@@ -76,17 +78,19 @@ def reload(lab: Lab) -> None:
 
 
 def attached(lab: Lab) -> str:
-    """How many programs the kernel has at eth-A of R, received and sent."""
+    """The number of programs in the kernel at eth-A of R, for received and sent packets."""
     return lab.run("R", [sys.executable, "-c", _ATTACHED]).stdout.strip()
 
 
-def rungs(lab: Lab) -> dict[str, str]:
+def attach_modes(lab: Lab) -> dict[str, str]:
     rows = lab.routectl("R", "show", "dataplane", "interfaces")
     return {row["interface"]: row["rung"] for row in rows}
 
 
 def test_packets_sent_are_packets_counted(lab: Lab) -> None:
-    wait_until(lambda: rungs(lab) == {"eth-A": "tcx", "eth-B": "tcx"}, DEADLINE_S, "attached")
+    wait_until(
+        lambda: attach_modes(lab) == {"eth-A": "tcx", "eth-B": "tcx"}, DEADLINE_S, "attached"
+    )
     send(lab, "A", "B")
     through = (PACKETS, PACKETS * FRAME)
     wait_until(lambda: udp(lab, "eth-B")[2:] == through, DEADLINE_S, "all went through")
@@ -116,7 +120,7 @@ def routes(lab: Lab) -> dict[str | None, tuple[int, int]]:
     }
 
 
-def test_packets_of_a_route_are_counted_once_and_the_largest_comes_first(lab: Lab) -> None:
+def test_packets_of_a_route_are_counted_once_and_the_largest_count_comes_first(lab: Lab) -> None:
     host = address_of(lab, "B")
     send(lab, "A", "B")
     wait_until(lambda: routes(lab).get(f"{host}/32") == (PACKETS, PACKETS), DEADLINE_S, "counted")
@@ -125,7 +129,7 @@ def test_packets_of_a_route_are_counted_once_and_the_largest_comes_first(lab: La
 
 
 def test_a_count_stays_with_its_prefix_while_its_route_is_replaced(lab: Lab) -> None:
-    """Each replacement gives the prefix another record, while packets for it are on their way."""
+    """Each replacement gives the prefix another record while packets for it are in flight."""
     host = address_of(lab, "B")
     (hop,) = lab.routectl("R", "show", "route", host)[0]["next_hops"]
     prefix, rounds = f"{host}/32", 10
@@ -142,7 +146,7 @@ def test_a_count_stays_with_its_prefix_while_its_route_is_replaced(lab: Lab) -> 
     assert routes(lab)[prefix] == (total, total)
 
 
-def test_routes_beyond_the_configured_number_are_not_counted_by_themselves(
+def test_routes_beyond_the_configured_number_have_no_counter(
     build_lab: LabBuilder,
 ) -> None:
     config: dict[str, Any] = {"dataplane": {"interfaces": ["eth-*"], "routes": 0}}
@@ -154,7 +158,7 @@ def test_routes_beyond_the_configured_number_are_not_counted_by_themselves(
     assert "the traffic of routes is not counted: `dataplane.routes` is 0" in done.stderr
 
 
-def test_counters_outlive_an_engine_and_programs_end_with_the_daemon(lab: Lab) -> None:
+def test_counters_survive_the_engine_and_programs_end_with_the_daemon(lab: Lab) -> None:
     send(lab, "A", "B")
     through = (PACKETS, PACKETS * FRAME)
     wait_until(lambda: udp(lab, "eth-B")[2:] == through, DEADLINE_S, "all went through")
@@ -171,16 +175,18 @@ def test_a_reload_detaches_and_attaches(lab: Lab) -> None:
     text = lab.read_config("R")
     lab.write_config("R", text.replace("eth-*", "eth-B"))
     reload(lab)
-    assert rungs(lab) == {"eth-B": "tcx"}
+    assert attach_modes(lab) == {"eth-B": "tcx"}
     assert attached(lab) == "0 0"
     lab.write_config("R", text)
     reload(lab)
-    assert rungs(lab) == {"eth-A": "tcx", "eth-B": "tcx"}
+    assert attach_modes(lab) == {"eth-A": "tcx", "eth-B": "tcx"}
     assert attached(lab) == "1 1"
 
 
-def test_a_daemon_without_a_dataplane_has_nothing_of_it(build_lab: LabBuilder) -> None:
-    """Neither programs nor capabilities; a reload says that it takes a restart."""
+def test_a_daemon_without_a_dataplane_has_no_programs_and_no_capabilities_for_it(
+    build_lab: LabBuilder,
+) -> None:
+    """A reload that enables it reports that this needs a restart."""
     lab = build_lab("line3")
     lab.start_daemons()
     lab.wait_converged(DEADLINE_S)
@@ -193,8 +199,8 @@ def test_a_daemon_without_a_dataplane_has_nothing_of_it(build_lab: LabBuilder) -
     assert (row["rung"], row["reason"]) == ("none", "restart-needed")
 
 
-def test_what_loading_took_is_given_up_and_the_engine_holds_no_program(lab: Lab) -> None:
-    """CAP_PERFMON is 38, CAP_BPF 39; descriptors of programs and links are the parent's alone."""
+def test_capabilities_for_loading_are_dropped_and_the_engine_holds_no_program(lab: Lab) -> None:
+    """CAP_PERFMON is 38, CAP_BPF 39; only the parent has descriptors of programs and links."""
     parent, engine = lab.daemon_pid("R"), lab.engine_pid("R")
     status = lab.run("R", ["cat", f"/proc/{parent}/status"]).stdout
     (effective,) = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]

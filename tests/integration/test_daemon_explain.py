@@ -1,4 +1,4 @@
-"""`explain` against the real kernel, and `monitor` of a real change."""
+"""`explain` against the real kernel, and `monitor` during a real change."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def lab(build_lab: LabBuilder) -> Lab:
     return lab
 
 
-def test_the_kernel_agrees_until_somebody_interferes(lab: Lab) -> None:
+def test_the_kernel_agrees_until_another_program_interferes(lab: Lab) -> None:
     for loopback in lab.node("B").loopbacks:
         (row,) = lab.routectl("A", "explain", str(loopback.ip))
         assert (row["agrees"], row["prefix"]) == (True, str(loopback.network)), row
-        protocol = None if loopback.version == 6 else 205  # not known of a shared nexthop object
+        protocol = (
+            None if loopback.version == 6 else 205
+        )  # not available for a shared nexthop object
         assert row["kernel"]["protocol"] == protocol
     (row,) = lab.routectl("A", "explain", "192.0.2.77")
     assert (row["agrees"], row["agreement"]) == (True, "neither has a route")
@@ -42,8 +44,8 @@ def test_the_kernel_agrees_until_somebody_interferes(lab: Lab) -> None:
     assert (row["agrees"], row["agreement"]) == (False, "only the kernel has a route")
 
 
-def test_ipv6_routes_that_share_a_nexthop_object_are_not_taken_for_each_other(lab: Lab) -> None:
-    """For one of them the kernel may show another: which one depends on who was asked for first."""
+def test_ipv6_routes_that_share_a_nexthop_object_are_not_confused(lab: Lab) -> None:
+    """For one of them the kernel may show another: the one that was looked up first."""
     prefixes = ["2001:db8:20::/44", "2001:db8:20::/48", "2001:db8:21::/48"]
     for prefix in prefixes:
         words = ["route", "replace", prefix, "via", "fe80::77", "dev", "eth-R"]
@@ -55,21 +57,21 @@ def test_ipv6_routes_that_share_a_nexthop_object_are_not_taken_for_each_other(la
         return all(states.get(prefix) == "installed" for prefix in prefixes)
 
     wait_until(are_installed, DEADLINE_S, "the routes are in the kernel")
-    for _ in range(2):  # each processor remembers what it was asked first
+    for _ in range(2):  # each processor caches the first lookup
         for address in ("2001:db8:20::1", "2001:db8:2f::1", "2001:db8:21::1"):
             (row,) = lab.routectl("A", "explain", address)
             assert row["agrees"], row
             assert row["kernel"]["next_hops"] == [{"via": "fe80::77", "dev": "eth-R", "weight": 1}]
 
 
-def test_what_top_shows_as_rates_is_counted(lab: Lab) -> None:
+def test_the_counters_behind_the_rates_of_top_increase(lab: Lab) -> None:
     counters = {row["name"]: row["value"] for row in lab.routectl("A", "show", "counters")}
     assert counters["nup_received"] > 0
     assert counters["nup_sent"] > 0
     assert counters["fib_kernel_writes"] > 0
 
 
-def test_a_cut_is_seen_as_it_happens(lab: Lab) -> None:
+def test_monitor_shows_a_cut_link_at_once(lab: Lab) -> None:
     command = lab.routectl_command("A", "monitor", "--json")
     watcher = lab.popen("A", command, stdout=subprocess.PIPE)
     try:
@@ -77,12 +79,12 @@ def test_a_cut_is_seen_as_it_happens(lab: Lab) -> None:
         stdout = watcher.stdout
         numbers = itertools.count()
 
-        def is_heard() -> bool:
+        def is_received() -> bool:
             words = ["route", "replace", "10.99.0.0/16", "type", "blackhole"]
             lab.routectl("A", *words, "metric", str(next(numbers)))
             return bool(select.select([stdout], [], [], 0)[0])
 
-        wait_until(is_heard, DEADLINE_S, "the watcher is there")
+        wait_until(is_received, DEADLINE_S, "the watcher is there")
         lab.cut("A-R")
         seen: set[tuple[str, str]] = set()
         while not {("link", "down"), ("neighbor", "down"), ("route", "delete")} <= seen:

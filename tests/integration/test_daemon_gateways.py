@@ -1,4 +1,6 @@
-"""What gateways stand on, end to end: routes of ours, several links, addresses that are our own."""
+"""Resolution of gateways end to end: through routes of ours, over several links, and by addresses
+of this router.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def objects(request: pytest.FixtureRequest) -> str:
 
 
 def start(lab: Lab, static: str, objects: str) -> str:
-    """Start R with static routes; what the start says."""
+    """Start R with static routes. Returns the output of the start."""
     config = lab.read_config("R")
     assert "fib:" not in config
     text = f"fib: {{nexthop_objects: {objects}}}\nstatic:\n{static}"
@@ -50,7 +52,9 @@ def events(lab: Lab, name: str) -> list[str]:
 
 
 def wait_installed(lab: Lab, count: int) -> None:
-    """Linux may take a second to tell that a new link carries packets."""
+    """Wait until all routes are installed. Linux may take a second to report that a new link
+    carries packets.
+    """
     wait_until(
         lambda: list(states(lab).values()) == ["installed"] * count, DEADLINE_S, "all installed"
     )
@@ -68,8 +72,10 @@ STANDING = """
 """
 
 
-def test_a_default_through_a_gateway_that_stands_on_a_route_of_ours(lab: Lab, objects: str) -> None:
-    """As Hetzner and GCE have it: the gateway is in no subnet of the link."""
+def test_a_default_route_whose_gateway_is_resolved_by_a_route_of_ours(
+    lab: Lab, objects: str
+) -> None:
+    """At Hetzner and GCE the gateway is in no subnet of the link."""
     assert start(lab, STANDING, objects) == ""
     wait_installed(lab, 4)
     wanted = {"0.0.0.0/0", "172.31.1.1/32", "2000::/3", "2001:db8:77::1/128"}
@@ -87,7 +93,7 @@ def test_a_default_through_a_gateway_that_stands_on_a_route_of_ours(lab: Lab, ob
         )
 
 
-def test_an_ipv6_route_over_several_links_alone(lab: Lab) -> None:
+def test_an_ipv6_route_over_several_links_without_gateways(lab: Lab) -> None:
     static = """
   - {prefix: "2001:db8:77::1/128", next_hops: [{dev: eth-A}, {dev: eth-B}]}
   - {prefix: "2001:db8:5::/48", via: "2001:db8:77::1"}
@@ -97,8 +103,8 @@ def test_an_ipv6_route_over_several_links_alone(lab: Lab) -> None:
     wait_installed(lab, 3)
 
 
-def test_a_gateway_that_is_our_own_address_is_used_once_it_has_left(lab: Lab) -> None:
-    """A VRRP address that is here at the start and leaves."""
+def test_a_gateway_that_is_our_own_address_is_used_once_the_address_is_removed(lab: Lab) -> None:
+    """A VRRP address is on this router at the start and moves away."""
     subnet = lab_subnet(lab)
     virtual = ipaddress.ip_interface(f"{subnet.network_address + 200}/{subnet.prefixlen}")
     netlink = lab.netlink("R")
@@ -114,14 +120,16 @@ def test_a_gateway_that_is_our_own_address_is_used_once_it_has_left(lab: Lab) ->
 
 
 def lab_subnet(lab: Lab) -> ipaddress.IPv4Network:
-    """A subnet to put on eth-A, large enough for one more address."""
+    """A subnet to configure on eth-A that has space for one more address."""
     subnet = ipaddress.IPv4Network("198.18.7.0/24")
     lab.netlink("R").add_address("eth-A", ipaddress.ip_interface("198.18.7.1/24"))
     return subnet
 
 
-def test_a_virtual_address_that_comes_and_leaves_with_a_flap_in_between(lab: Lab) -> None:
-    """VRRP: the gateway of a route becomes ours, the link flaps, and it leaves again."""
+def test_a_virtual_address_is_added_and_removed_with_a_flap_in_between(lab: Lab) -> None:
+    """With VRRP the gateway of a route becomes an address of this router, the link flaps, and the
+    address is removed.
+    """
     subnet = lab_subnet(lab)
     virtual = ipaddress.ip_interface(f"{subnet.network_address + 200}/{subnet.prefixlen}")
     other = subnet.network_address + 100
@@ -148,7 +156,7 @@ def test_a_virtual_address_that_comes_and_leaves_with_a_flap_in_between(lab: Lab
 
 
 def hops(lab: Lab) -> set[tuple[str, frozenset[str]]]:
-    """Where R's routes go."""
+    """The gateways of R's routes in the kernel."""
     return expected(lab.kernel_routes("R"))
 
 
@@ -157,7 +165,9 @@ def expected(routes: Sequence[KernelRoute]) -> set[tuple[str, frozenset[str]]]:
 
 
 def gateways_in_use(lab: Lab) -> list[bool]:
-    """Of every nexthop object with a gateway: whether its scope lets packets go there."""
+    """For every nexthop object with a gateway: whether its scope lets packets pass to the
+    gateway.
+    """
     scopes = []
     for body in kernel._dump_nexthops(lab.netlink("R")):
         seen = decode_nexthop(NetlinkMessage(104, 0, 0, 0, body))

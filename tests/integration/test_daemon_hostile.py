@@ -1,4 +1,6 @@
-"""Garbage from the network and from clients: counted, closed, and nobody else notices."""
+"""Invalid bytes from the network and from clients are counted or end that session, and affect
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def multicast(lab: Lab, router: str, ifname: str, hop_limit: int) -> socket.sock
     return sender
 
 
-def test_what_no_neighbor_sends_is_dropped_by_the_kernel_and_counted(lab: Lab) -> None:
+def test_datagrams_that_no_neighbor_sends_are_dropped_by_the_kernel_and_counted(lab: Lab) -> None:
     before = counters(lab, "R")
     rng = random.Random(1)
     with multicast(lab, "A", "eth-R", 255) as sender:
@@ -63,7 +65,7 @@ def test_what_no_neighbor_sends_is_dropped_by_the_kernel_and_counted(lab: Lab) -
 
 
 def test_garbage_on_the_management_socket_closes_that_client_only(lab: Lab) -> None:
-    # A path through /proc, short enough for a Unix socket address.
+    # A path through /proc is short enough for a Unix socket address.
     path = str(lab.file(router_config.socket_path("R")))
     patient = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     patient.connect(path)
@@ -73,7 +75,7 @@ def test_garbage_on_the_management_socket_closes_that_client_only(lab: Lab) -> N
             client.connect(path)
             client.send(garbage)
             while client.recv(1 << 17):
-                pass  # whatever it says, it ends
+                pass  # the answer may have any text, and then the connection ends
     assert lab.routectl("R", "show", "status")
     patient.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -99,7 +101,7 @@ def test_show_route_names_the_longest_match(lab: Lab) -> None:
     assert (row["selected"], row["fib_state"], row["source"]) == (True, "installed", "neighbor")
 
 
-def test_show_log_has_the_last_lines_of_both_processes_and_outlives_the_engine(lab: Lab) -> None:
+def test_show_log_has_the_last_lines_of_both_processes_and_survives_the_engine(lab: Lab) -> None:
     lab.kill("R", "engine")
     lab.wait_converged(DEADLINE_S)
     rows = lab.routectl("R", "show", "log")

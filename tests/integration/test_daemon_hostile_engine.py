@@ -1,4 +1,6 @@
-"""An attacker inside the engine of a real daemon: he gets nowhere, and traffic flows on."""
+"""An attacker inside the engine of a real daemon reaches nothing outside, and packets are forwarded
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,10 @@ def frame(message, number=None, request_id=0):
 
 
 @pytest.fixture
-def besiege(build_lab: LabBuilder, tmp_path: Path) -> Any:
-    """Starts the lab line3 with an attacker in R's engine; returns when the daemon is ready."""
+def start_attack(build_lab: LabBuilder, tmp_path: Path) -> Any:
+    """Return a function that starts the lab line3 with an attacker in R's engine, and returns when
+    the daemon is ready.
+    """
 
     def start(script: str) -> Lab:
         patience = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 30}}}
@@ -62,7 +66,7 @@ def counters(lab: Lab) -> dict[str, int]:
 
 
 def attempts_of(lab: Lab) -> dict[str, str]:
-    """What the attacker printed, out of the daemon's log."""
+    """Read the attacker's output from the daemon's log."""
     marker = "attempts: "
     wait_until(lambda: marker in lab.log("R"), DEADLINE_S, "the attacker has tried everything")
     line = next(line for line in lab.log("R").splitlines() if marker in line)
@@ -99,8 +103,8 @@ async def attack(engine, send_raw):
 """
 
 
-def test_the_system_is_out_of_reach(besiege: Any) -> None:
-    lab = besiege(ATTEMPTS)
+def test_the_system_cannot_be_reached(start_attack: Any) -> None:
+    lab = start_attack(ATTEMPTS)
     found = attempts_of(lab)
     imported = found.pop("import")
     assert imported in ("ModuleNotFoundError", "PermissionError")
@@ -148,8 +152,8 @@ async def attack(engine, send_raw):
 """
 
 
-def test_forbidden_wishes_are_refused_one_by_one_and_counted(besiege: Any) -> None:
-    lab = besiege(FORBIDDEN_ROUTES)
+def test_forbidden_requests_are_refused_one_by_one_and_counted(start_attack: Any) -> None:
+    lab = start_attack(FORBIDDEN_ROUTES)
     foreign = [route for route in lab.kernel_routes("R", None) if route.protocol != 205]
     wait_until(lambda: counters(lab)["fib_refused"] == 6, DEADLINE_S, "all six are refused")
     lab.wait_converged(DEADLINE_S)
@@ -171,12 +175,14 @@ async def attack(engine, send_raw):
 """
 
 
-def test_a_forged_message_ends_the_engine_and_traffic_flows_on(besiege: Any) -> None:
-    lab = besiege(FORGED)
+def test_a_forged_message_ends_the_engine_and_packets_are_forwarded_meanwhile(
+    start_attack: Any,
+) -> None:
+    lab = start_attack(FORGED)
     lab.wait_converged(DEADLINE_S)
     before = lab.kernel_routes("R", None)
     with lab.ping_stream("A", "B") as stream:
-        lab.sighup("R")  # what the attacker waits for
+        lab.sighup("R")  # the attacker waits for this file
         wait_until(
             lambda: counters_or_nothing(lab).get("engine_violations_channel") == 1,
             DEADLINE_S,
@@ -191,7 +197,7 @@ def test_a_forged_message_ends_the_engine_and_traffic_flows_on(besiege: Any) -> 
 
 
 def counters_or_nothing(lab: Lab) -> dict[str, int]:
-    """While the next engine starts nobody answers."""
+    """The counters, or none while the next engine starts and does not answer yet."""
     done = lab.run("R", lab.routectl_command("R", "--json", "show", "counters"))
     if done.returncode:
         return {}
@@ -204,10 +210,10 @@ async def attack(engine, send_raw):
 """
 
 
-def test_an_exec_ends_the_engine_by_sigsys_and_is_counted(besiege: Any) -> None:
+def test_an_exec_ends_the_engine_by_sigsys_and_is_counted(start_attack: Any) -> None:
     if here() is None:
         pytest.skip("this kernel lacks a system call table of ours")
-    lab = besiege(EXEC)
+    lab = start_attack(EXEC)
     wait_until(
         lambda: counters_or_nothing(lab).get("engine_violations_syscall") == 1,
         DEADLINE_S,
@@ -225,8 +231,8 @@ async def attack(engine, send_raw):
 """
 
 
-def test_a_defect_in_the_sandbox_leaves_its_traceback_in_the_log(besiege: Any) -> None:
-    lab = besiege(DEFECT)
+def test_an_error_in_the_sandbox_leaves_its_traceback_in_the_log(start_attack: Any) -> None:
+    lab = start_attack(DEFECT)
     wait_until(
         lambda: "has no attribute 'no_such_thing'" in lab.log("R"), DEADLINE_S, "the traceback"
     )
@@ -242,8 +248,10 @@ async def attack(engine, send_raw):
 """
 
 
-def test_what_it_leaves_behind_harms_no_successor(besiege: Any) -> None:
-    lab = besiege(HEIRLOOMS)
+def test_files_and_locks_of_a_dead_attacker_do_not_affect_the_next_engine(
+    start_attack: Any,
+) -> None:
+    lab = start_attack(HEIRLOOMS)
     wait_until(
         lambda: lab.log("R").count("journal-given-up") == 2, DEADLINE_S, "both files are given up"
     )
@@ -284,11 +292,11 @@ key_family = Prefix.parse("192.0.2.0/24").family
 """
 
 
-def test_numbers_that_are_none_do_not_end_the_parent(besiege: Any) -> None:
-    """What fits no field of netlink's, and a time to wait that is not a number."""
-    lab = besiege(NUMBERS)
+def test_invalid_numbers_do_not_end_the_parent(start_attack: Any) -> None:
+    """The numbers fit no field of a netlink message, or are a time to wait that is not a number."""
+    lab = start_attack(NUMBERS)
     wait_until(lambda: counters(lab)["fib_refused"] == 2, DEADLINE_S, "both are refused")
-    lab.sighup("R")  # what the attacker waits for
+    lab.sighup("R")  # the attacker waits for this file
     wait_until(
         lambda: counters_or_nothing(lab).get("engine_violations_channel") == 1,
         DEADLINE_S,
@@ -317,11 +325,13 @@ def black_holes(lab: Lab) -> set[str]:
 
 
 @pytest.mark.parametrize("confirm", [(), ("confirm", "1h")], ids=["at-once", "with-confirm"])
-def test_a_configuration_that_the_engine_dies_of_never_comes_into_force(
-    besiege: Any, confirm: tuple[str, ...]
+def test_a_configuration_that_kills_the_engine_never_comes_into_force(
+    start_attack: Any, confirm: tuple[str, ...]
 ) -> None:
-    """S8: the client heard of success, and the next engine ran by what had killed the first."""
-    lab = besiege(DIES_ON_CONF_DONE)
+    """Otherwise the client would get a success, and the next engine would run the configuration
+    that killed the first.
+    """
+    lab = start_attack(DIES_ON_CONF_DONE)
     lab.wait_converged(DEADLINE_S)
     old = lab.read_config("R")
     before = lab.kernel_routes("R", None)
@@ -338,7 +348,7 @@ def test_a_configuration_that_the_engine_dies_of_never_comes_into_force(
     assert (status["config_state"], status["confirm_token"]) == ("confirmed", None)
     assert lab.kernel_routes("R", None) == before
     assert not [row for row in lab.routectl("R", "show", "routes") if row["source"] == "static"]
-    done = lab.run("R", ["routectl", "reload"])  # by an engine that is in order
+    done = lab.run("R", ["routectl", "reload"])  # by an engine that works
     assert done.returncode == 0, done.stderr
     assert "static 10.9.1.0/24 added" in done.stdout, "the old one was what it is compared with"
     wait_until(lambda: black_holes(lab) == {"10.9.1.0/24"}, DEADLINE_S, "the new route is in")

@@ -1,4 +1,6 @@
-"""Injected routes in real daemons: leases, sessions, the client libraries, the example, a bulk."""
+"""Injected routes in real daemons: leases, sessions, the client libraries, the example, and a large
+import.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def lab(build_lab: LabBuilder) -> Lab:
 
 
 def program(lab: Lab, text: str) -> list[str]:
-    """The command of a client program: it must run inside, where the daemon knows its pid."""
+    """The command of a client program. It runs inside the lab, where the daemon can see its pid."""
     path = lab.file(f"{RUN_DIRECTORY}/R/program.py")
     path.write_text(f"SOCKET = {router_config.socket_path('R')!r}\n" + textwrap.dedent(text))
     return [sys.executable, f"{RUN_DIRECTORY}/R/program.py"]
@@ -67,7 +69,7 @@ def running(lab: Lab, router: str, command: list[str]) -> Iterator[subprocess.Po
         process.communicate()
 
 
-def test_a_route_of_a_session_reaches_the_neighbors_and_goes_with_its_owner(lab: Lab) -> None:
+def test_a_route_of_a_session_reaches_the_neighbors_and_is_removed_with_its_owner(lab: Lab) -> None:
     command = program(
         lab,
         """
@@ -89,14 +91,14 @@ def test_a_route_of_a_session_reaches_the_neighbors_and_goes_with_its_owner(lab:
             wait_for(lab, router, ANYCAST, is_there=False)
 
 
-def test_a_killed_owner_takes_its_routes_along(lab: Lab) -> None:
+def test_the_routes_of_a_killed_owner_are_removed(lab: Lab) -> None:
     command = lab.routectl_command("R", "route", "add", ANYCAST, "dev", "lo", "lease", "session")
     with running(lab, "R", command):
         wait_for(lab, "A", ANYCAST, is_there=True)
     wait_for(lab, "A", ANYCAST, is_there=False)
 
 
-def test_a_lease_that_nobody_renews_runs_out(lab: Lab) -> None:
+def test_a_lease_that_is_not_renewed_expires(lab: Lab) -> None:
     route = ["routectl", "route"]
     done = lab.run("R", [*route, "add", ANYCAST, "dev", "lo", "lease", "5m", "owner", "test"])
     assert done.returncode == 0, done.stderr
@@ -125,7 +127,7 @@ def test_routectl_adds_replaces_and_deletes(lab: Lab) -> None:
     assert lab.run("R", [*ask, "delete", ANYCAST]).returncode == 1
 
 
-def test_a_file_and_a_program_bring_thousands(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_and_a_program_inject_thousands(lab: Lab, tmp_path: Path) -> None:
     count = 20_000
     table = tmp_path / "routes.txt"
     prefixes = [f"11.{n >> 8}.{n & 255}.0/24" for n in range(count)]
@@ -148,17 +150,17 @@ def test_a_file_and_a_program_bring_thousands(lab: Lab, tmp_path: Path) -> None:
     done = lab.run("R", bulk)
     assert done.returncode == 0, done.stderr
 
-    def is_settled() -> bool:
+    def is_complete() -> bool:
         fib = lab.routectl("R", "show", "status")[0]["fib"]
         return bool(fib["installed"] == fib["desired"] >= count and not fib["pending"])
 
-    wait_until(is_settled, DEADLINE_S, "all are in the kernel")
+    wait_until(is_complete, DEADLINE_S, "all are in the kernel")
     kernel = {route.prefix: len(route.next_hops) for route in lab.kernel_routes("R")}
     assert [kernel[prefix] for prefix in prefixes] == [2] * 5000 + [1] * (count - 5000)
     lab.wait_converged(DEADLINE_S)
 
 
-def test_the_trio_client_does_the_same(build_lab: LabBuilder) -> None:
+def test_the_trio_client_has_the_same_functions(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.start_daemons(["R"])
     command = program(
@@ -224,8 +226,8 @@ def test_the_anycast_example_follows_its_check(lab: Lab, tmp_path: Path) -> None
     wait_for(lab, "A", ANYCAST, is_there=False)
 
 
-def test_an_engine_that_dies_leaves_what_was_injected_to_the_next(lab: Lab) -> None:
-    """As a user expects: the daemon is there all the time, so what it was told holds."""
+def test_injected_routes_survive_the_engine(lab: Lab) -> None:
+    """A user expects that: the daemon ran all the time, so its injected routes hold."""
     kept, leased, deleted = "192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"
     lab.routectl("R", "route", "add", kept, "type", "blackhole", "metric", "7", "owner", "ops")
     lab.routectl("R", "route", "add", leased, "type", "blackhole", "lease", "300s")

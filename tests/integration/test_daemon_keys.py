@@ -1,4 +1,6 @@
-"""Authentication between real daemons: keys from files, a wrong one, and an exchange by reload."""
+"""Authentication between real daemons: keys from files, a wrong key, and a key rollover by
+reload.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ OURS, ANOTHER = "correct horse battery staple", "an altogether other one"
 
 
 def write_keys(lab: Lab, router: str, secret: str, *, mode: int = 0o600, key_id: int = 1) -> None:
-    """Give a router a key file and a configuration that uses it on every link."""
+    """Give a router a key file, and a configuration that uses it on every link."""
     lab.write_config_unless_there(router)
     key_file = lab.file(router_config.config_path(router)).with_name("core.key")
     key_file.write_text(secret + "\n", encoding="ascii")
@@ -39,7 +41,9 @@ def counter(lab: Lab, router: str, name: str) -> int:
     return next(int(row["value"]) for row in rows if row["name"] == name)
 
 
-def test_one_key_joins_and_a_wrong_one_does_not_until_it_is_mended(build_lab: LabBuilder) -> None:
+def test_a_right_key_joins_and_a_wrong_one_does_not_until_it_is_corrected(
+    build_lab: LabBuilder,
+) -> None:
     lab = build_lab("line3")
     for router, secret in (("A", OURS), ("R", OURS), ("B", ANOTHER)):
         write_keys(lab, router, secret)
@@ -69,7 +73,7 @@ def test_one_key_joins_and_a_wrong_one_does_not_until_it_is_mended(build_lab: La
         assert ANOTHER not in shown
 
 
-def test_a_secret_that_others_can_read_is_refused(build_lab: LabBuilder) -> None:
+def test_a_secret_that_other_users_can_read_is_refused(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     write_keys(lab, "R", OURS, mode=0o644)
     done = lab.run("R", ["routed", "-c", router_config.config_path("R"), "--check"])

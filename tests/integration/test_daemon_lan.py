@@ -1,4 +1,6 @@
-"""Real daemons and what is odd on a wire: two links to one LAN, a neighbor that offers martians."""
+"""Real daemons in unusual networks: two links to one LAN, and a neighbor that advertises
+martians.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.root
 
 DEADLINE_S = 60.0
 DATAGRAMS = 40
-"""Most of them heartbeats: each neighbor sends one in 0.3 to 0.6 s."""
+"""Most of them are heartbeats: each neighbor sends one in 0.3 to 0.6 s."""
 
 
 def counters(lab: Lab, router: str) -> dict[str, int]:
@@ -40,7 +42,9 @@ TWO_LINKS_TO_ONE_LAN: dict[str, Any] = {
 
 
 def test_two_links_to_one_lan_are_two_adjacencies_that_stay_up(build_lab: LabBuilder) -> None:
-    """B4: the router's own heartbeats come back by the other link, and its neighbor hears two."""
+    """The router's own heartbeats return on the other link, and its neighbor receives two
+    of each.
+    """
     lab = build_lab(topology.compute(TWO_LINKS_TO_ONE_LAN))
     switch = lab.netlink("S")
     switch.add_bridge("joined")
@@ -79,7 +83,7 @@ MARTIANS = ("169.254.7.0/24", "224.0.7.0/24", "127.0.7.0/24", "fe80:7::/32", "ff
 def test_martians_of_a_neighbor_do_not_reach_the_kernel_and_it_is_named(
     build_lab: LabBuilder,
 ) -> None:
-    """S15: what a neighbor allows itself is not learned from it; what else it tells is."""
+    """Prefixes that the neighbor's own filter lets pass are not learned here; the others are."""
     lab = build_lab("line3")
     lab.write_config_unless_there("A")
     config = yaml.safe_load(lab.read_config("A"))

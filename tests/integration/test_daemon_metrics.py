@@ -1,4 +1,6 @@
-"""Metrics of a real daemon, scraped as Prometheus does, through reloads and an engine's death."""
+"""Metrics of a real daemon, scraped as Prometheus does, across reloads and the death of an
+engine.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def lab(build_lab: LabBuilder) -> Lab:
 
 
 def scrape(path: Path | str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    """Every sample, by name and labels; the parser is strict."""
+    """Return every sample by name and labels; the parser is strict."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(DEADLINE_S)
         client.connect(str(path))
@@ -91,7 +93,7 @@ def test_show_metrics_has_the_same_families_without_the_endpoint(lab: Lab) -> No
     assert found == set(scrape(lab.file(SOCKET)))
 
 
-def test_a_reload_moves_the_endpoint_and_takes_it_away(lab: Lab) -> None:
+def test_a_reload_moves_and_removes_the_endpoint(lab: Lab) -> None:
     text = lab.read_config("R")
     moved = SOCKET.replace("metrics", "moved")
     lab.write_config("R", text.replace(SOCKET, moved))
@@ -118,9 +120,9 @@ print(urllib.request.urlopen("http://127.0.0.1:9705/metrics", timeout=10).read()
 """
 
 
-def test_a_place_that_is_taken_fails_the_reload_and_changes_nothing(lab: Lab) -> None:
+def test_an_address_in_use_fails_the_reload_and_changes_nothing(lab: Lab) -> None:
     text = lab.read_config("R")
-    taken = "/dev/shm/A/routed.sock"  # of another daemon
+    taken = "/dev/shm/A/routed.sock"  # an address of another daemon
     lab.write_config("R", text.replace(SOCKET, taken))
     done = lab.run("R", lab.routectl_command("R", "reload"))
     assert done.returncode == 1
@@ -128,10 +130,10 @@ def test_a_place_that_is_taken_fails_the_reload_and_changes_nothing(lab: Lab) ->
     assert scrape(lab.file(SOCKET))
 
 
-def test_the_endpoint_outlives_the_engine(lab: Lab) -> None:
+def test_the_endpoint_survives_the_engine(lab: Lab) -> None:
     lab.kill("R", "engine")
-    # Who had connected shares its fate. Whoever connects from here on waits in the queue of
-    # a fresh listener for the next one: nobody is refused.
+    # Connections to the dead engine end with it. Later connections wait in the queue of a fresh
+    # listener for the next engine, so none is refused.
     wait_until(lambda: "engine-died" in lab.log("R"), DEADLINE_S, "the end of the engine")
     assert scrape(lab.file(SOCKET))["routed_engine_restarts_total"][()] == 1
 
@@ -154,13 +156,14 @@ for _ in range(int(sys.argv[3])):
 """
 
 
-def test_no_scraper_makes_the_engine_ask_for_what_it_may_not(lab: Lab) -> None:
-    """Over TCP and over a Unix socket, answered 200 or 403: each connection costs no refused call,
-    so that no stranger can have them counted as the engine's offences."""
+def test_no_scraper_makes_the_engine_try_a_forbidden_system_call(lab: Lab) -> None:
+    """Over TCP and over a Unix socket, with status 200 or 403, a connection causes no refused
+    system call, so no unauthenticated client can make the engine look like an attacker.
+    """
     text = lab.read_config("R")
     assert scrape(lab.file(SOCKET))
     done = lab.run("R", [sys.executable, "-c", MANY, "unix", SOCKET, str(SCRAPES)])
-    if not lab.is_rootless:  # there is no other user there
+    if not lab.is_rootless:  # the namespace has no other user
         assert done.stdout.split() == ["403"] * SCRAPES, done.stderr
     lab.write_config("R", text.replace(f"unix:{SOCKET}", "127.0.0.1:9705"))
     lab.routectl("R", "reload")
@@ -183,7 +186,7 @@ DROPS = [
 def test_all_series_of_an_idle_daemon_exist_from_the_start_and_alerts_use_no_others(
     build_lab: LabBuilder,
 ) -> None:
-    """UX A6: a counter that appears at 1 has not increased, and its alert never fired."""
+    """A counter that appears with the value 1 has not increased, so its alert would never fire."""
     lab = build_lab(topology.compute({"nodes": {"R": {}, "A": {}}, "links": ["A-R"]}))
     lab.write_config_unless_there("R")
     lab.write_config("R", lab.read_config("R") + f"metrics: {{listen: 'unix:{SOCKET}'}}\n")

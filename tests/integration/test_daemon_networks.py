@@ -1,4 +1,4 @@
-"""Networks of real daemons: shortest paths, around a cut, and back."""
+"""Networks of real daemons find shortest paths, around a cut link, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.root
 DEADLINE_S = 60.0
 
 
-def test_ring8_reaches_everybody_goes_round_a_cut_and_comes_back(build_lab: LabBuilder) -> None:
+def test_ring8_reaches_all_routers_and_avoids_a_cut_link(build_lab: LabBuilder) -> None:
     lab = build_lab("ring8")
     lab.start_daemons()
     lab.wait_converged(DEADLINE_S)

@@ -1,4 +1,6 @@
-"""Nexthop objects end to end: routes share them, they are repaired, adopted, and shrink at once."""
+"""Nexthop objects end to end: routes share them, and they are repaired, adopted and reduced at
+once.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def counter(lab: Lab, name: str) -> int:
     return value
 
 
-def test_routes_share_objects_and_everything_shows_it(lab: Lab) -> None:
+def test_routes_share_objects_and_all_views_show_it(lab: Lab) -> None:
     routes, objects = lab.kernel_routes("R"), kernel.read_nexthops(lab.netlink("R"))
     assert {route.nexthop_id for route in routes} == objects.keys()
     shown = {row["id"]: row for row in lab.routectl("R", "show", "nexthops")}
@@ -50,14 +52,14 @@ def test_routes_share_objects_and_everything_shows_it(lab: Lab) -> None:
     assert status["fib"]["nexthops"] == "objects (net.ipv4.nexthop_compat_mode=0)"
 
 
-def test_an_object_removed_by_hand_comes_back_with_its_routes(lab: Lab) -> None:
+def test_an_object_removed_by_hand_is_restored_with_its_routes(lab: Lab) -> None:
     before = lab.kernel_routes("R")
     kernel.delete_nexthop(lab.netlink("R"), before[0].nexthop_id)
     wait_until(lambda: counter(lab, "fib_repaired") > 0, DEADLINE_S, "routes were put back")
     wait_until(lambda: lab.kernel_routes("R") == before, DEADLINE_S, "all of them")
 
 
-def test_a_restart_finds_the_objects_of_the_life_before(lab: Lab) -> None:
+def test_a_restart_adopts_the_objects_of_the_earlier_daemon(lab: Lab) -> None:
     before = {route.prefix: route.nexthop_id for route in lab.kernel_routes("R")}
     lab.kill("R", "daemon", signal.SIGKILL)
     lab.start_daemons(["R"])
@@ -66,7 +68,7 @@ def test_a_restart_finds_the_objects_of_the_life_before(lab: Lab) -> None:
     assert counter(lab, "fib_kernel_writes") == 0
 
 
-def test_switched_off_routes_have_their_own_next_hops(build_lab: LabBuilder) -> None:
+def test_without_objects_routes_have_their_own_next_hops(build_lab: LabBuilder) -> None:
     off = {"fib": {"nexthop_objects": "off"}}
     lab = build_lab(topology.load("line3").with_config(off))
     lab.start_daemons()
@@ -75,7 +77,7 @@ def test_switched_off_routes_have_their_own_next_hops(build_lab: LabBuilder) -> 
     assert kernel.read_nexthops(lab.netlink("R")) == {}
 
 
-def test_a_neighbor_that_dies_leaves_its_groups_before_routes_are_decided(
+def test_a_dead_neighbor_is_removed_from_its_groups_before_routes_are_selected(
     build_lab: LabBuilder,
 ) -> None:
     fast = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 4}}}

@@ -1,4 +1,6 @@
-"""Filters and summaries between real daemons, as the kernels of their neighbors see them."""
+"""Filters and summaries between real daemons, and their effect on the kernels of their
+neighbors.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def prefixes(lab: Lab, router: str) -> set[str]:
     }
 
 
-def test_a_summary_goes_out_instead_of_what_it_covers(build_lab: LabBuilder) -> None:
+def test_a_summary_is_announced_instead_of_the_prefixes_that_it_covers(
+    build_lab: LabBuilder,
+) -> None:
     lab = build_lab("line3")
     statics = "\n".join(
         f"  - {{prefix: 10.20.{number}.0/24, type: blackhole, tag: {number}}}" for number in (1, 2)
@@ -56,7 +60,9 @@ def test_a_summary_goes_out_instead_of_what_it_covers(build_lab: LabBuilder) -> 
     wait_until(lambda: prefixes(lab, "B") == set(), DEADLINE_S, "the summary has gone with it")
 
 
-def test_what_the_kernel_filter_keeps_out_is_announced_all_the_same(build_lab: LabBuilder) -> None:
+def test_a_route_that_the_kernel_filter_excludes_is_announced_nevertheless(
+    build_lab: LabBuilder,
+) -> None:
     lab = build_lab("line3")
     configure(
         lab, "R",
@@ -78,7 +84,7 @@ def test_what_the_kernel_filter_keeps_out_is_announced_all_the_same(build_lab: L
     wait_until(lambda: prefixes(lab, "R") == {"10.20.1.0/24"}, DEADLINE_S, "the other way round")
 
 
-def test_a_reload_lets_more_prefixes_in_and_show_neighbors_says_when_there_are_too_many(
+def test_a_reload_raises_the_limit_of_prefixes_and_show_neighbors_reports_an_excess(
     build_lab: LabBuilder,
 ) -> None:
     lab = build_lab("line3")

@@ -1,4 +1,6 @@
-"""A daemon is recorded while an authenticated link is cut and comes back, and is replayed."""
+"""A daemon is recorded while an authenticated link is cut and restored, and the recording is
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.root
 DEADLINE_S = 60.0
 
 
-def test_what_a_daemon_did_is_replayed_to_the_same_outputs_and_becomes_a_case(
+def test_a_recording_is_replayed_to_the_same_outputs_and_becomes_a_case(
     build_lab: LabBuilder, tmp_path: Path
 ) -> None:
     lab = build_lab("triangle")

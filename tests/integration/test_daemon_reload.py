@@ -1,4 +1,4 @@
-"""Reload: exactly the difference, or nothing at all."""
+"""A reload applies exactly the difference, or nothing at all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_sighup_writes_exactly_the_changed_routes(lab: Lab) -> None:
     assert "adjacency-down" not in lab.log("R"), "no adjacency was disturbed"
 
 
-def test_routectl_reload_says_what_changed(lab: Lab) -> None:
+def test_routectl_reload_reports_the_changes(lab: Lab) -> None:
     lab.write_config("R", base(lab) + statics(1, 2))
     done = lab.run("R", ["routectl", "reload"])
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def test_an_equal_file_writes_nothing(lab: Lab) -> None:
     assert monitor.heard == []
 
 
-def test_policy_rules_come_change_and_go_with_the_configuration(lab: Lab) -> None:
+def test_policy_rules_are_added_changed_and_removed_with_the_configuration(lab: Lab) -> None:
     def ours() -> list[str]:
         return sorted(str(rule) for rule in kernel_rules(lab, "R"))
 
@@ -138,7 +138,7 @@ def test_policy_rules_come_change_and_go_with_the_configuration(lab: Lab) -> Non
     wait_until(lambda: ours() == [], DEADLINE_S, "and gone with their lines")
 
 
-def test_routes_of_others_are_learned_and_forgotten_with_them(lab: Lab) -> None:
+def test_routes_of_other_programs_are_imported_and_removed_with_them(lab: Lab) -> None:
     netlink = lab.netlink("R")
     kernel.add_route(netlink, "198.18.0.0/15", via=None, dev="eth-A")
 
@@ -187,7 +187,7 @@ def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(lab: Lab) -
     assert status["last_reload"]["ok"] is False
 
 
-def test_health_says_that_the_file_is_not_in_force_also_after_an_engine(lab: Lab) -> None:
+def test_health_reports_that_the_file_is_not_in_force_also_after_an_engine(lab: Lab) -> None:
     command = lab.routectl_command("R", "health")
     text = lab.read_config("R")
     wait_until(lambda: lab.run("R", command).returncode == 0, DEADLINE_S, "healthy")
@@ -214,7 +214,7 @@ def test_health_says_that_the_file_is_not_in_force_also_after_an_engine(lab: Lab
     wait_until(lambda: lab.run("R", command).returncode == 0, DEADLINE_S, "healthy again")
 
 
-def test_an_interface_can_leave_and_come_back(lab: Lab) -> None:
+def test_an_interface_can_be_removed_and_added_again(lab: Lab) -> None:
     lab.write_config("R", base(lab).replace("eth*", "eth-A"))
     assert lab.run("R", ["routectl", "reload"]).returncode == 0
 
@@ -227,22 +227,22 @@ def test_an_interface_can_leave_and_come_back(lab: Lab) -> None:
     lab.wait_converged(DEADLINE_S)
 
 
-def test_a_new_cost_is_followed_without_losing_the_adjacency(lab: Lab) -> None:
+def test_a_new_cost_applies_without_losing_the_adjacency(lab: Lab) -> None:
     before = {row["interface"]: row for row in lab.routectl("R", "show", "neighbors")}
     lab.write_config("R", base(lab).replace("hello: 300ms", "hello: 300ms\n    cost: 77"))
     assert lab.run("R", ["routectl", "reload"]).returncode == 0
 
-    def is_followed() -> bool:
+    def is_applied() -> bool:
         rows = {row["interface"]: row for row in lab.routectl("R", "show", "neighbors")}
         return rows.keys() == before.keys() and all(
             row["cost"] == 77 and (row["uptime_s"] or 0) >= before[name]["uptime_s"]
             for name, row in rows.items()
         )
 
-    wait_until(is_followed, DEADLINE_S, "the cost is 77 and the adjacencies stood")
+    wait_until(is_applied, DEADLINE_S, "the cost is 77 and the adjacencies stood")
 
 
-def test_looking_at_a_reload_touches_nothing(lab: Lab) -> None:
+def test_check_diff_and_plan_change_nothing(lab: Lab) -> None:
     lab.write_config("R", base(lab).replace("eth*", "eth-A") + statics(1, 4))
     with RouteMonitor(lab, "R") as monitor:
         diff = lab.run("R", ["routectl", "diff"])
@@ -256,7 +256,7 @@ def test_looking_at_a_reload_touches_nothing(lab: Lab) -> None:
     assert "adjacency-down" not in lab.log("R")
 
 
-def test_a_reload_that_cuts_its_own_link_comes_back_by_itself(lab: Lab) -> None:
+def test_a_reload_that_cuts_its_own_link_is_rolled_back_without_confirmation(lab: Lab) -> None:
     lab.write_config("R", base(lab).replace("eth*", "none*") + statics(1, 2, 3))
     assert lab.run("R", ["routectl", "reload", "--confirm", "2s"]).returncode == 0
 
@@ -277,13 +277,15 @@ def test_a_reload_that_cuts_its_own_link_comes_back_by_itself(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("key", "place"), [("priority: 9", (254, 9)), ("table: 100", (100, 205))], ids=str
 )
-def test_routes_move_with_their_priority_and_table_and_come_back(
+def test_routes_move_with_their_priority_and_table_and_back(
     lab: Lab, key: str, place: tuple[int, int]
 ) -> None:
-    """With another priority they left the kernel for good, and were shown as installed."""
+    """With another priority they were removed from the kernel for good, and were shown as
+    installed.
+    """
 
     def places() -> set[tuple[str, int, int]]:
-        """Of every route of ours, in the tables and with the priorities that it may have."""
+        """Every route of ours, in the tables and with the priorities that it may have."""
         found = [*lab.kernel_routes("R"), *lab.kernel_routes("R", table=100)]
         return {(route.prefix, route.table, route.priority) for route in found}
 
@@ -328,7 +330,7 @@ def stop_daemon(lab: Lab) -> None:
     wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has stopped")
 
 
-def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_history(lab: Lab) -> None:
+def test_a_daemon_that_ends_before_the_confirmation_starts_with_the_history(lab: Lab) -> None:
     lab.write_config("R", base(lab) + statics(5))
     assert lab.run("R", ["routectl", "reload", "--confirm", "1h"]).returncode == 0
     wait_until(lambda: prefixes(lab) == expected(5), DEADLINE_S, "the new routes are in")
@@ -336,7 +338,7 @@ def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_history(la
     lab.start_daemons(["R"])
     wait_until(lambda: prefixes(lab) == expected(1, 2, 3), DEADLINE_S, "the old routes are back")
     assert "config-refused" in lab.log("R")
-    # Whoever wants it after all says so, and then a start goes by it.
+    # Another reload puts the file into force, and later starts use it.
     assert lab.run("R", ["routectl", "reload"]).returncode == 0
     stop_daemon(lab)
     lab.start_daemons(["R"])
@@ -344,7 +346,7 @@ def test_a_daemon_that_ends_before_the_confirmation_comes_back_by_the_history(la
 
 
 def test_ten_thousand_changed_routes_are_one_burst(build_lab: LabBuilder) -> None:
-    """Each is written once, in place: nothing is taken out, and nothing is written twice."""
+    """Each is written once, in place: none is removed, and none is written twice."""
     patient = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 100}}}
     lab = started(build_lab(topology.load("line3").with_config(patient)))
     count = 10_000
@@ -356,7 +358,7 @@ def test_ten_thousand_changed_routes_are_one_burst(build_lab: LabBuilder) -> Non
         ]
         lab.write_config("R", base(lab) + "static:\n" + "".join(lines))
 
-    def settled() -> int:
+    def is_complete() -> int:
         (status,) = lab.routectl("R", "show", "status")
         fib = status["fib"]
         return int(fib["installed"]) if not (fib["pending"] or fib["failed"]) else -1
@@ -368,15 +370,15 @@ def test_ten_thousand_changed_routes_are_one_burst(build_lab: LabBuilder) -> Non
     first = writes()
     write("blackhole")
     assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
-    before = first + count + 3  # what the configuration had before goes last
+    before = first + count + 3  # routes of the earlier configuration are removed last
     wait_until(
-        lambda: settled() >= count and writes() >= before, 60, "the first ten thousand are in"
+        lambda: is_complete() >= count and writes() >= before, 60, "the first ten thousand are in"
     )
     write("unreachable")
     with RouteMonitor(lab, "R") as monitor:
         assert lab.run("R", ["routectl", "reload"], timeout_s=60).returncode == 0
         wait_until(
-            lambda: settled() >= count and writes() >= before + count, 60, "they are changed"
+            lambda: is_complete() >= count and writes() >= before + count, 60, "they are changed"
         )
     heard = [prefix for word, prefix in monitor.heard if prefix.startswith("100.")]
     assert len(set(heard)) == count
@@ -386,14 +388,14 @@ def test_ten_thousand_changed_routes_are_one_burst(build_lab: LabBuilder) -> Non
     assert len(uptimes(lab, "R")) == 2, "the adjacencies stood"
 
 
-def test_an_equal_file_sends_no_neighbor_a_word(lab: Lab) -> None:
-    """On the wire: heartbeats and nothing else, before and after."""
+def test_an_unchanged_file_sends_nothing_to_neighbors(lab: Lab) -> None:
+    """Only heartbeats are on the wire, before and after the reload."""
     heartbeat, port = 3, 61698
     capture = lab.open_socket("R", socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
     capture.settimeout(DEADLINE_S)
 
     def types(until: int) -> set[int]:
-        """The types of the next NUP messages, so many heartbeats long."""
+        """The types of the next NUP messages, during this many heartbeats."""
         seen, found = 0, set()
         while seen < until:
             packet = capture.recv(4096)

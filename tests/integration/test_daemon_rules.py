@@ -1,4 +1,6 @@
-"""Policy rules with every selector, under a running daemon: written, shown, repaired, adopted."""
+"""Policy rules with every selector, under a running daemon: written, shown, repaired and
+adopted.
+"""
 
 from __future__ import annotations
 

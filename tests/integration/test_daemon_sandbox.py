@@ -1,4 +1,6 @@
-"""The daemon as it runs: what holds its two processes, said by the kernel and by `show status`."""
+"""The confinement of the two processes of a running daemon, read from the kernel and from `show
+status`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def process_status(lab: Lab, router: str, pid: int) -> dict[str, str]:
     }
 
 
-def test_both_processes_are_held_and_show_status_says_so(build_lab: LabBuilder) -> None:
+def test_both_processes_are_confined_and_show_status_reports_it(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.start_daemons()
     lab.wait_converged(DEADLINE_S)
@@ -54,7 +56,7 @@ def test_both_processes_are_held_and_show_status_says_so(build_lab: LabBuilder) 
     assert "sandbox-refused" not in lab.log("R")
 
 
-def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:
+def test_off_is_reported_and_the_other_restrictions_hold(build_lab: LabBuilder) -> None:
     lab = build_lab(topology.load("line3").with_config({"sandbox": "off"}))
     lab.start_daemons(["R"])
     (status,) = lab.routectl("R", "show", "status")
@@ -67,9 +69,9 @@ def test_off_says_so_and_the_rest_holds(build_lab: LabBuilder) -> None:
 
 
 def test_required_refuses_to_start_where_something_is_missing(build_lab: LabBuilder) -> None:
-    """The machine's name is how we know its system calls; a foreign one has no filter."""
+    """The machine's name selects the table of system calls; an unknown machine has no filter."""
     lab = build_lab(topology.load("line3").with_config({"sandbox": "required"}))
-    lab.start_daemons(["A"])  # everything is here: it starts
+    lab.start_daemons(["A"])  # nothing is missing, so it starts
     foreign = {"sandbox": "required"}
     lab = build_lab(topology.load("line3").with_config(foreign))
     lab.write_config_unless_there("R")

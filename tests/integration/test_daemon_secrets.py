@@ -1,4 +1,4 @@
-"""Secrets stay where they are: in no log, dump, view, metric, recording, environment or core."""
+"""Secrets appear in no log, dump, view, metric, recording, environment or core."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, SECOND = "Kestrel-over-9-hills", "Quince!and#Medlar"
 
 
 def forms(secret: str) -> list[bytes]:
-    """How a secret may be written down: as it is, in hex, in base 64, and both of its halves."""
+    """The ways to write a secret: as it is, in hex, in base 64, and each of its halves."""
     raw = secret.encode()
     half = len(raw) // 2
     plain = [raw, raw[:half], raw[half:]]
@@ -69,8 +69,8 @@ print(b"".join(iter(lambda: client.recv(65536), b"")).decode())
 """
 
 
-def everything_said(lab: Lab, router: str) -> str:
-    """All that a router tells anybody, and has told."""
+def all_output(lab: Lab, router: str) -> str:
+    """All output of a router, present and past."""
     said = [lab.log(router)]
     for view in VIEWS:
         for words in (("show", view), ("--json", "show", view)):
@@ -93,7 +93,7 @@ def assert_secret(said: str, secret: str) -> None:
 
 
 def test_secrets_are_written_nowhere(lab: Lab) -> None:
-    for router in lab.topology.nodes:  # an exchange of keys, the old one wrong meanwhile
+    for router in lab.topology.nodes:  # a rollover of keys, the old one wrong meanwhile
         use_key(lab, router, SECOND)
         lab.sighup(router)
     lab.wait_converged(DEADLINE_S)
@@ -105,11 +105,11 @@ def test_secrets_are_written_nowhere(lab: Lab) -> None:
             "the dump is written",
         )
     old = lab.engine_pid("R")
-    lab.kill("R", "engine", signal.SIGABRT)  # what a crash in C would do
+    lab.kill("R", "engine", signal.SIGABRT)  # the same as a crash in C
     wait_until(lambda: lab.engine_pid("R") not in (None, old), DEADLINE_S, "the next engine")
     lab.wait_converged(DEADLINE_S)
     for router in lab.topology.nodes:
-        said = everything_said(lab, router)
+        said = all_output(lab, router)
         assert "core" in said, "the key set has a name"
         assert_secret(said, FIRST)
         assert_secret(said, SECOND)
@@ -131,7 +131,7 @@ for name in ("environ", "mem", "maps", "fd", "cwd"):
 """
 
 
-def test_nothing_can_be_dumped_or_looked_into(lab: Lab) -> None:
+def test_no_process_can_be_dumped_or_traced(lab: Lab) -> None:
     engine = lab.engine_pid("R")
     assert engine is not None
     for pid in (engine, lab.daemon_pid("R")):

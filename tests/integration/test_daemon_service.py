@@ -1,4 +1,4 @@
-"""Under a service manager: what it hears, and the daemon without root."""
+"""The daemon under a service manager: its notifications, and a daemon without root."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def manager(lab: Lab) -> Iterator[socket.socket]:
         yield listener
 
 
-def hear(manager: socket.socket, wanted: str) -> str:
-    """The next datagram that begins so; the watchdog's and the status are skipped."""
+def receive(manager: socket.socket, wanted: str) -> str:
+    """Return the next datagram with this beginning; those of the watchdog and the status are
+    skipped.
+    """
     while True:
         said = manager.recv(1000).decode()
         if said.startswith(wanted):
@@ -46,7 +48,7 @@ def hear(manager: socket.socket, wanted: str) -> str:
         assert said == "WATCHDOG=1" or said.startswith("STATUS="), said
 
 
-def test_a_service_manager_hears_how_we_are(lab: Lab, manager: socket.socket) -> None:
+def test_a_service_manager_is_notified_of_the_state(lab: Lab, manager: socket.socket) -> None:
     lab.write_config_unless_there("R")
     config = lab.read_config("R")
     lab.write_config("R", config + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
@@ -56,18 +58,18 @@ def test_a_service_manager_hears_how_we_are(lab: Lab, manager: socket.socket) ->
         [*words, sys.executable, "-m", "routed", "-f", "-c", router_config.config_path("R")],
         stdin=subprocess.DEVNULL,
     )
-    assert hear(manager, "READY=1") == "READY=1\nSTATUS=1 of 1 routes in the kernel"
+    assert receive(manager, "READY=1") == "READY=1\nSTATUS=1 of 1 routes in the kernel"
     assert lab.kernel_routes("R"), "ready is said after the first routes"
-    assert hear(manager, "WATCHDOG=1")
+    assert receive(manager, "WATCHDOG=1")
     lab.sighup("R")
-    hear(manager, "RELOADING=1\nMONOTONIC_USEC=")
-    hear(manager, "READY=1")
+    receive(manager, "RELOADING=1\nMONOTONIC_USEC=")
+    receive(manager, "READY=1")
     lab.kill("R", "daemon", signal.SIGTERM)
-    hear(manager, "STOPPING=1")
+    receive(manager, "STOPPING=1")
     assert process.wait(DEADLINE_S) == 0
 
 
-def test_the_status_counts_what_is_installed_and_follows_it(
+def test_the_status_counts_installed_routes_and_follows_them(
     lab: Lab, manager: socket.socket
 ) -> None:
     lab.write_config_unless_there("R")
@@ -80,11 +82,11 @@ def test_the_status_counts_what_is_installed_and_follows_it(
          "-c", router_config.config_path("R")],
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    assert hear(manager, "READY=1") == "READY=1\nSTATUS=0 of 1 routes in the kernel, 1 failed"
+    assert receive(manager, "READY=1") == "READY=1\nSTATUS=0 of 1 routes in the kernel, 1 failed"
     foreign_route(lab, "R", "REMOVE", "10.9.0.0/16")
-    assert hear(manager, "STATUS=") == "STATUS=1 of 1 routes in the kernel"
+    assert receive(manager, "STATUS=") == "STATUS=1 of 1 routes in the kernel"
     lab.kill("R", "daemon", signal.SIGTERM)
-    hear(manager, "STOPPING=1")
+    receive(manager, "STOPPING=1")
     assert process.wait(DEADLINE_S) == 0
 
 
@@ -103,9 +105,10 @@ assert libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, NET_ADMIN, 0, 0) == 0
 libc.prctl(PR_SET_MDWE, 1, 0, 0, 0)  # as MemoryDenyWriteExecute= does, where the kernel can
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""As AmbientCapabilities=CAP_NET_ADMIN does for a plain user. The uid stays 0, and means nothing:
-SECBIT_NOROOT makes root a user like any other. (A test may not count on an interpreter that other
-users can reach.)"""
+"""AmbientCapabilities=CAP_NET_ADMIN does the same for a plain user. The uid stays 0, without an
+effect: SECBIT_NOROOT makes root a user like any other. (A test may not rely on an interpreter
+that other users can execute.)
+"""
 
 
 def test_it_runs_without_root_by_one_ambient_capability(build_lab: LabBuilder) -> None:
@@ -127,7 +130,7 @@ def test_it_runs_without_root_by_one_ambient_capability(build_lab: LabBuilder) -
     assert row["engine_restarts"] == 1
 
 
-def test_a_reload_that_root_could_no_longer_read_is_said_at_the_start(
+def test_a_reload_whose_files_need_root_is_reported_at_the_start(
     build_lab: LabBuilder,
 ) -> None:
     lab = build_lab(topology.load("line3"))

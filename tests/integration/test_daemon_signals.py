@@ -1,4 +1,4 @@
-"""Signals to a daemon that starts, runs and ends; a parent that hangs."""
+"""Signals to a daemon while it starts, runs and ends, and a parent that hangs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def prefixes(lab: Lab, router: str) -> set[str]:
     return {prefix for prefix in found if prefix.startswith("10.9.")}
 
 
-def test_signals_from_the_pid_file_on_are_served_when_the_daemon_can(lab: Lab) -> None:
-    """B6: whoever read the pid file and sent SIGHUP ended the daemon."""
+def test_signals_are_served_from_the_moment_the_pid_file_exists(lab: Lab) -> None:
+    """Otherwise a program that reads the pid file and sends SIGHUP would end the daemon."""
     base = lab.read_config("R")
     lab.write_config("R", base + statics(1))
     process = lab.popen(
@@ -56,8 +56,8 @@ def test_signals_from_the_pid_file_on_are_served_when_the_daemon_can(lab: Lab) -
     assert process.wait(DEADLINE_S) == 0, "in order, also when it is told twice"
 
 
-def test_the_log_is_reopened_by_a_signal_while_a_confirmation_waits(lab: Lab) -> None:
-    """UX 5: log rotation while a confirmation waits went on in the old file."""
+def test_the_log_is_reopened_by_a_signal_while_a_confirmation_is_pending(lab: Lab) -> None:
+    """Otherwise log rotation during that time would continue in the old file."""
     base = lab.read_config("R")
     lab.start_daemons(["R"])
     log = lab.file(router_config.log_path("R"))
@@ -81,10 +81,8 @@ def test_the_log_is_reopened_by_a_signal_while_a_confirmation_waits(lab: Lab) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_way_back_succeeds_without_an_engine_that_lives(
-    lab: Lab, number: signal.Signals
-) -> None:
-    """S6, S6b: with the engine dead or stopped the unconfirmed configuration stayed."""
+def test_a_rollback_succeeds_without_a_running_engine(lab: Lab, number: signal.Signals) -> None:
+    """Otherwise the unconfirmed configuration would stay while the engine is dead or stopped."""
     base = lab.read_config("R")
     lab.write_config("R", base + statics(1))
     lab.start_daemons(["R"])
@@ -111,8 +109,12 @@ def test_the_engine_leaves_signals_to_its_parent(lab: Lab) -> None:
     assert lab.is_running(pid)
 
 
-def test_a_parent_that_hangs_is_said_and_lets_nothing_better_out(lab: Lab) -> None:
-    """S24: R's engine told A of a route that R's kernel never got: a black hole."""
+def test_a_parent_that_hangs_is_reported_and_its_routes_are_not_advertised_as_better(
+    lab: Lab,
+) -> None:
+    """Otherwise R's engine would advertise a route to A that R's kernel does not have: a black
+    hole.
+    """
     base = lab.read_config("B").replace("redistribute:\n", "redistribute:\n- source: static\n")
     lab.write_config("B", base)
     lab.start_daemons()

@@ -1,4 +1,4 @@
-"""Whatever is long or many, the daemon lives and answers: no message of its own is too long."""
+"""Long or numerous values do not end the daemon, because none of its own messages is too long."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DEADLINE_S = 60.0
 
 @pytest.fixture
 def lab(build_lab: LabBuilder) -> Lab:
-    """A router by itself."""
+    """A router without neighbors."""
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     return lab
 
 
 def processes(lab: Lab) -> tuple[int, int | None]:
-    """Parent and engine; the same afterwards when neither has died."""
+    """The pids of parent and engine; they are the same afterwards when neither has died."""
     wait_until(lambda: lab.engine_pid("R") is not None, DEADLINE_S, "an engine")
     return lab.daemon_pid("R"), lab.engine_pid("R")
 
 
-def is_well(lab: Lab) -> bool:
+def is_running_as(lab: Lab) -> bool:
     (status,) = lab.routectl("R", "show", "status")
     return bool(status["engine_restarts"] == 0)
 
@@ -47,8 +47,10 @@ def is_well(lab: Lab) -> bool:
     ],
     ids=["3,000 mistakes", "a long value", "a long key"],
 )
-def test_a_broken_file_is_refused_and_the_daemon_goes_on(lab: Lab, lines: str) -> None:
-    """S1a, S1b: the parent ended, and the restart failed because the file was still broken."""
+def test_a_broken_file_is_refused_and_the_daemon_continues(lab: Lab, lines: str) -> None:
+    """Otherwise the parent would end, and the restart would fail because the file is still
+    broken.
+    """
     lab.start_daemons(["R"])
     before, good = processes(lab), lab.read_config("R")
     lab.write_config("R", good + lines)
@@ -61,11 +63,11 @@ def test_a_broken_file_is_refused_and_the_daemon_goes_on(lab: Lab, lines: str) -
     assert processes(lab) == before
     lab.write_config("R", good + "static: [{prefix: 10.9.1.0/24, type: blackhole}]\n")
     assert lab.run("R", ["routectl", "reload"]).returncode == 0
-    assert is_well(lab)
+    assert is_running_as(lab)
 
 
 def add_addresses(lab: Lab, count: int) -> None:
-    """Put addresses on `lo`, as a host of many virtual services has them."""
+    """Add addresses to `lo`, as a host of many virtual services has them."""
     with contextlib.closing(lab.open_socket("R", socket.AF_NETLINK, socket.SOCK_RAW, 0)) as raw:
         for start in range(0, count, 500):
             messages = [
@@ -78,7 +80,7 @@ def add_addresses(lab: Lab, count: int) -> None:
 
 
 def test_a_host_with_thousands_of_addresses_starts_and_shows_them(lab: Lab) -> None:
-    """S1d: the daemon could not start."""
+    """Otherwise the daemon could not start."""
     count = 16_000
     add_addresses(lab, count)
     lab.start_daemons(["R"])
@@ -87,11 +89,11 @@ def test_a_host_with_thousands_of_addresses_starts_and_shows_them(lab: Lab) -> N
     left_out = link["left_out"]["addresses"]
     assert len(link["addresses"]) + left_out >= count, "those that have no room are counted"
     assert processes(lab) == before
-    assert is_well(lab)
+    assert is_running_as(lab)
 
 
 def test_policy_rules_by_the_thousand(lab: Lab) -> None:
-    """S1c: the daemon said yes to them, ended, and could not be started again."""
+    """Otherwise the daemon would accept the rules, end, and fail to start again."""
     count = 9000
     rules = "".join(
         f"  - {{priority: {1000 + n}, from: 10.{n >> 8}.{n & 255}.0/24, table: 100}}\n"
@@ -104,7 +106,7 @@ def test_policy_rules_by_the_thousand(lab: Lab) -> None:
         lambda: len(lab.routectl("R", "show", "rules")) == count, DEADLINE_S, "all are known"
     )
     assert processes(lab) == before
-    assert is_well(lab)
+    assert is_running_as(lab)
 
 
 LEARNED, WIDTH = 300, 64
@@ -130,7 +132,7 @@ for key in keys:
 
 
 def test_learned_routes_with_many_next_hops(lab: Lab) -> None:
-    """S1e: an FRR with wide ECMP beside the daemon ended it, and each restart."""
+    """Otherwise an FRR with wide ECMP on the same machine would end the daemon at each start."""
     names = {name: ifindex for ifindex, name in lab.netlink("R").link_names().items()}
     done = lab.run("R", [sys.executable, "-c", WIDE_ROUTES, str(names["eth-A"])])
     assert done.returncode == 0, done.stderr
@@ -148,7 +150,7 @@ def test_learned_routes_with_many_next_hops(lab: Lab) -> None:
     wait_until(lambda: len(learned()) == LEARNED, DEADLINE_S, "all are learned")
     assert all(len(row["next_hops"]) == WIDTH for row in learned())  # type: ignore[arg-type]
     assert processes(lab) == before
-    assert is_well(lab)
+    assert is_running_as(lab)
 
 
 RUBBISH = """
@@ -175,8 +177,8 @@ for _ in range(7):
 """
 
 
-def test_a_client_that_sends_long_rubbish_ends_its_own_session_only(lab: Lab) -> None:
-    """S2: five requests of a reader ended five engines, and with them the daemon."""
+def test_a_client_that_sends_long_garbage_ends_its_own_session_only(lab: Lab) -> None:
+    """Otherwise five requests of a reader would end five engines, and then the daemon."""
     lab.start_daemons(["R"])
     before = processes(lab)
     done = lab.run("R", [sys.executable, "-c", RUBBISH, router_config.socket_path("R")])
@@ -184,4 +186,4 @@ def test_a_client_that_sends_long_rubbish_ends_its_own_session_only(lab: Lab) ->
     wait_until(lambda: lab.log("R").count("client-refused") == 7, DEADLINE_S, "each is in the log")
     assert "is no AddressFamily" not in lab.log("R"), "the quotation is cut before its end"
     assert processes(lab) == before
-    assert is_well(lab)
+    assert is_running_as(lab)

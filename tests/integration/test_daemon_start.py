@@ -1,4 +1,6 @@
-"""Starting and stopping: the exit status and the message are the truth, each failure its own."""
+"""Starting and stopping: exit status and message agree with the state, and each failure has its
+own.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ DEADLINE_S = 60.0
 
 
 def start(lab: Lab, router: str = "R", *options: str) -> tuple[int, str]:
-    """Run `routed -c` as a person would; returns its status and what it said."""
+    """Run `routed -c`. Returns its exit status and output."""
     path = router_config.config_path(router)
     done = lab.run(router, ["routed", "-c", path, *options])
     return done.returncode, done.stderr.strip()
 
 
-def test_a_ready_daemon_has_its_routes_in_the_kernel_already(build_lab: LabBuilder) -> None:
+def test_a_ready_daemon_already_has_its_routes_in_the_kernel(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     lab.write_config(
@@ -39,7 +41,7 @@ def test_a_ready_daemon_has_its_routes_in_the_kernel_already(build_lab: LabBuild
     assert status["fib"]["installed"] == 1
 
 
-def test_a_start_says_how_many_routes_the_kernel_refused(build_lab: LabBuilder) -> None:
+def test_a_start_reports_how_many_routes_the_kernel_refused(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     static = (
@@ -56,10 +58,10 @@ def test_a_start_says_how_many_routes_the_kernel_refused(build_lab: LabBuilder) 
     assert "routes=1 failed=1" in ready["text"]
 
 
-def test_a_start_ends_when_the_kernel_has_all_static_routes_or_refused_them(
+def test_a_start_ends_when_the_kernel_has_installed_or_refused_all_static_routes(
     build_lab: LabBuilder,
 ) -> None:
-    """A14: it said so after the first 2,000, whatever became of the others."""
+    """The first batch has 2,000 routes; the start does not end before the others are done."""
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     prefixes = [f"10.{number >> 8}.{number & 0xFF}.0/24" for number in range(6000)]
@@ -75,7 +77,7 @@ def test_a_start_ends_when_the_kernel_has_all_static_routes_or_refused_them(
     assert "routes=5996 failed=4" in ready["text"]
 
 
-def test_a_route_that_loses_in_the_kernel_does_not_look_healthy(build_lab: LabBuilder) -> None:
+def test_a_route_that_loses_in_the_kernel_is_not_shown_as_healthy(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     static = "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
@@ -132,7 +134,7 @@ def test_every_failure_has_its_own_line_and_status(build_lab: LabBuilder) -> Non
     assert said.startswith("routed: already running as pid ")
     assert said.endswith(f"(it holds {router_config.pid_path('R')})")
 
-    # Another daemon with a pid file and a protocol number of its own, and the same socket.
+    # Another daemon with its own pid file and protocol number, and the same socket.
     lab.write_config(
         "R", good.replace("routed.pid", "other.pid") + "fib: {table: 77, protocol: 206}\n"
     )
@@ -151,7 +153,7 @@ sys.exit(main(["-c", sys.argv[1]]))
 """
 
 
-def test_a_socket_that_a_dead_daemon_left_is_taken_over(build_lab: LabBuilder) -> None:
+def test_a_socket_left_by_a_dead_daemon_is_replaced(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.start_daemons(["R"])
     pids = lab.kill("R", "daemon")
@@ -160,14 +162,14 @@ def test_a_socket_that_a_dead_daemon_left_is_taken_over(build_lab: LabBuilder) -
     assert start(lab) == (0, "")
 
 
-def test_check_and_schema_touch_nothing(build_lab: LabBuilder) -> None:
+def test_check_and_schema_change_nothing(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     assert start(lab, "R", "--check") == (0, "")
     assert not lab.file(router_config.pid_path("R")).exists()
 
 
-def test_an_orderly_stop_takes_routes_and_files_along(build_lab: LabBuilder) -> None:
+def test_an_orderly_stop_removes_routes_and_files(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     lab.start_daemons()
     lab.wait_converged(DEADLINE_S)
@@ -176,7 +178,7 @@ def test_an_orderly_stop_takes_routes_and_files_along(build_lab: LabBuilder) -> 
     assert lab.kernel_routes("R") == []
     assert not lab.file(router_config.socket_path("R")).exists()
     assert not lab.file(router_config.pid_path("R")).exists()
-    # Its neighbors know at once, long before the dead interval: it said goodbye.
+    # Its neighbors are notified at once, long before the dead interval: it sent a goodbye.
     wait_until(lambda: not lab.routectl("A", "show", "neighbors"), 0.8, "A has dropped R")
 
 

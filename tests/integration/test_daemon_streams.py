@@ -1,4 +1,4 @@
-"""Containers and odd starts: streams that are closed or that nobody reads, other namespaces."""
+"""Containers and unusual starts: closed streams, streams without a reader, other namespaces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 
 @pytest.fixture
 def lab(build_lab: LabBuilder) -> Lab:
-    """A lab whose R logs to standard error, and has one route of its own."""
+    """A lab whose R logs to standard error, and has one static route."""
     lab = build_lab("line3")
     lab.write_config_unless_there("R")
     config = yaml.safe_load(lab.read_config("R"))
@@ -54,7 +54,7 @@ def wait_for_end(lab: Lab, pids: list[int]) -> None:
 
 
 def fill(pipe: int) -> None:
-    """Write until there is no room for another byte."""
+    """Write until the pipe accepts no further byte."""
     os.set_blocking(pipe, False)
     try:
         for size in (4096, 1):
@@ -85,8 +85,8 @@ def test_a_start_into_the_background_without_standard_streams(lab: Lab) -> None:
     wait_for_route(lab)
 
 
-def test_a_log_that_nobody_reads_stops_nothing(lab: Lab) -> None:
-    """The pipe to a log collector that hangs is full; the parent goes on, and ends when told to."""
+def test_a_log_without_a_reader_stops_nothing(lab: Lab) -> None:
+    """The pipe to a log collector that hangs is full; the parent continues, and ends on SIGTERM."""
     read_end, write_end = os.pipe()
     with lab.popen("R", shell(lab, "", "-f"), stderr=write_end) as daemon:
         try:
@@ -106,10 +106,12 @@ def test_a_log_that_nobody_reads_stops_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("-f",)], ids=["background", "foreground"])
-def test_a_start_by_the_history_configuration_waits_for_no_reader(
+def test_a_start_with_the_history_configuration_waits_for_no_reader(
     options: tuple[str, ...], lab: Lab
 ) -> None:
-    """After a crash within an unconfirmed reload there is something to say, and perhaps no room."""
+    """After a crash during an unconfirmed reload the start has a message to print, and the pipe may
+    be full.
+    """
     assert lab.run("R", shell(lab, "")).returncode == 0
     text = lab.read_config("R")
     lab.write_config("R", text.replace("10.9.0.0/16", "10.8.0.0/16"))
@@ -151,7 +153,9 @@ def test_dev_stdout_is_a_log_file(lab: Lab) -> None:
 
 
 def test_a_client_of_another_pid_namespace_is_served_by_its_uid(lab: Lab) -> None:
-    """The lab has PIDs of its own, so this process has no number there: as any sidecar."""
+    """The lab has its own PID namespace, in which this process has no number, as a sidecar
+    container.
+    """
     assert lab.run("R", shell(lab, "")).returncode == 0
     inside = lab.file(router_config.socket_path("R"))
     path = str(inside).replace("/proc/self/", f"/proc/{os.getpid()}/")

@@ -1,4 +1,4 @@
-"""What else is on the machine: another daemon, and a directory that is somebody else's."""
+"""The daemon beside other things on the machine: another daemon, and directories of other users."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def config_of(lab: Lab) -> str:
     return lab.read_config("R")
 
 
-def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBuilder) -> None:
-    """S19: with files of their own both started, and removed each other's routes for ever."""
+def test_a_second_daemon_for_the_same_routes_names_the_first(build_lab: LabBuilder) -> None:
+    """Otherwise both would start with their own files, and remove each other's routes for ever."""
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
     lab.write_config("R", text)
@@ -50,15 +50,16 @@ def test_a_second_daemon_for_the_same_routes_says_who_is_there(build_lab: LabBui
         "fib.protocol\n"
     )
     assert not lab.file(f"{os.path.dirname(first)}/other.pid").exists()
-    # A table of its own is not enough: policy rules and nexthop objects have none.
+    # Another table is not enough: policy rules and nexthop objects have none.
     lab.file(other).write_text(renamed + "fib: {table: 77}\n")
     assert "another routed has protocol 205" in lab.run("R", ["routed", "-c", other]).stderr
     assert [route.prefix for route in lab.kernel_routes("R", table=254)] == ["10.9.0.0/16"]
 
 
-def test_daemons_with_protocols_of_their_own_leave_each_other_alone(build_lab: LabBuilder) -> None:
-    """With one protocol and two tables they removed each other's rules hundreds of times a
-    second, and each other's nexthop objects, with which the routes went."""
+def test_daemons_with_different_protocols_do_not_affect_each_other(build_lab: LabBuilder) -> None:
+    """With one protocol and two tables they would remove each other's rules hundreds of times a
+    second, and each other's nexthop objects with the routes of these.
+    """
     lab = build_lab("line3")
     base = yaml.safe_load(config_of(lab)) | {"interfaces": {}, "redistribute": []}
     directory = os.path.dirname(router_config.config_path("R"))
@@ -93,10 +94,10 @@ def test_daemons_with_protocols_of_their_own_leave_each_other_alone(build_lab: L
         assert "rule-removed" not in log_of(protocol)
 
 
-def test_a_second_daemon_names_the_first_one_by_the_pid_that_it_has_here(
+def test_a_second_daemon_names_the_first_one_by_its_pid_in_this_namespace(
     build_lab: LabBuilder,
 ) -> None:
-    """A13: the first one's own word was "pid 1", and the message "end it"."""
+    """The pid file of the first one has "1", and ending pid 1 would be wrong advice."""
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
     lab.write_config("R", text)
@@ -124,8 +125,9 @@ def test_a_second_daemon_names_the_first_one_by_the_pid_that_it_has_here(
 
 
 def first_of_namespace(ancestor: int) -> tuple[int, int]:
-    """The descendant of a process that is pid 1 in a PID namespace of its own: its pid in this
-    one, and in the lab's, which surrounds that."""
+    """Find the descendant of a process that is pid 1 in its own PID namespace. Returns its pid in
+    this namespace and in the lab's, which is between the two.
+    """
     pid = ancestor
     while True:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -143,12 +145,12 @@ BARE = {
     "no devices": "mount -t tmpfs none /mnt && mkdir /mnt/shm && mount --bind /dev/shm /mnt/shm"
     " && mount --rbind /mnt /dev && ! test -e /dev/null",
 }
-"""What makes it so, in a mount namespace of its own."""
+"""The commands that prepare the case, in a mount namespace of its own."""
 
 
 @pytest.mark.parametrize("mounts", BARE.values(), ids=BARE)
-def test_a_daemon_starts_where_the_system_has_little(build_lab: LabBuilder, mounts: str) -> None:
-    """A10, A11, A12: a traceback, or in the background not a word."""
+def test_a_daemon_starts_where_the_system_lacks_files(build_lab: LabBuilder, mounts: str) -> None:
+    """Otherwise it would print a traceback, or nothing at all in the background."""
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
     if "/etc" in mounts:
@@ -176,10 +178,10 @@ def crash(lab: Lab) -> None:
     wait_until(lambda: not lab.is_running(pid), DEADLINE_S, "the daemon has gone")
 
 
-def test_what_an_earlier_life_left_in_another_table_or_protocol_is_removed(
+def test_routes_of_an_earlier_daemon_in_another_table_or_protocol_are_removed(
     build_lab: LabBuilder,
 ) -> None:
-    """A19: it stayed for ever, and a policy rule that looks there forwarded by it."""
+    """Otherwise they would stay for ever, and a policy rule for that table would use them."""
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
     text += "rules: [{priority: 7, from: 10.7.0.0/16, table: main}]\n"
@@ -209,7 +211,7 @@ def test_what_an_earlier_life_left_in_another_table_or_protocol_is_removed(
     assert rules(lab, 206) == 1
 
 
-def test_a_former_table_that_another_daemon_keeps_is_its_own(build_lab: LabBuilder) -> None:
+def test_a_former_table_that_another_daemon_manages_is_left_alone(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     text = config_of(lab) + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n"
     lab.write_config("R", text)
@@ -225,10 +227,10 @@ def test_a_former_table_that_another_daemon_keeps_is_its_own(build_lab: LabBuild
     assert prefixes(lab, 254) == prefixes(lab, 100, 206) == {"10.9.0.0/16"}
 
 
-def test_a_foreground_daemon_goes_by_its_relative_paths_and_imports_nothing_from_there(
+def test_a_foreground_daemon_resolves_relative_paths_and_imports_nothing_from_there(
     build_lab: LabBuilder,
 ) -> None:
-    """S5: the engine imported ./routed/__main__.py before it gave up root."""
+    """Otherwise the engine would import ./routed/__main__.py before it gives up root."""
     lab = build_lab("line3")
     directory = os.path.dirname(router_config.config_path("R"))
     lab.write_config("R", config_of(lab) + KEYS)

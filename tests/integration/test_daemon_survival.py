@@ -1,4 +1,6 @@
-"""Whatever dies or interferes, traffic flows and the table comes out right."""
+"""Packets are forwarded and the tables become right again after each process dies or another
+program interferes.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ def lab(build_lab: LabBuilder) -> Lab:
 
 @pytest.fixture
 def patient_lab(build_lab: LabBuilder) -> Lab:
-    """A crash without a goodbye is survived when the router is back within the dead interval: here
-    long enough for a machine that is busy with other things, too."""
+    """A crash without a goodbye loses nothing when the router is back within the dead interval,
+    which is long enough here for a busy machine.
+    """
     patience = {"interfaces": {"eth*": {"hello": "300ms", "multiplier": 30}}}
     lab = build_lab(topology.load("line3").with_config(patience))
     lab.start_daemons()
@@ -70,13 +73,15 @@ def test_kill_9_of_the_engine_loses_no_packet(patient_lab: Lab) -> None:
 def test_a_new_engine_does_not_wait_for_neighbors_on_a_link_that_is_down(
     build_lab: LabBuilder,
 ) -> None:
-    """Nor for its dead interval, which is longer here than anybody waits."""
+    """The dead interval here is longer than any deadline, so the engine does not wait for it
+    either.
+    """
     slow = {"interfaces": {"eth*": {"hello": "1s", "multiplier": 60}}}
     lab = build_lab(topology.load("triangle").with_config(slow))
     lab.start_daemons()
     lab.wait_converged(DEADLINE_S)
     before = lab.engine_pid("A")
-    lab.kill("A", "engine", signal.SIGSTOP)  # it sees nothing of the cut
+    lab.kill("A", "engine", signal.SIGSTOP)  # the stopped engine does not notice the cut
     lab.cut("A-B")
     lab.kill("A", "engine", signal.SIGKILL)
     wait_until(lambda: lab.engine_pid("A") not in (None, before), DEADLINE_S, "a new engine")
@@ -110,7 +115,7 @@ def test_an_orderly_restart_that_keeps_its_routes_loses_no_packet(build_lab: Lab
     assert stream.lost == 0
 
 
-def test_a_link_that_flaps_quicker_than_sockets_change_hands_comes_back(lab: Lab) -> None:
+def test_a_link_that_flaps_faster_than_sockets_are_replaced_recovers(lab: Lab) -> None:
     netlink = lab.netlink("R")
     for _ in range(10):
         netlink.set_up("eth-A", is_up=False)
@@ -119,7 +124,7 @@ def test_a_link_that_flaps_quicker_than_sockets_change_hands_comes_back(lab: Lab
     lab.wait_converged(DEADLINE_S)
 
 
-def test_an_engine_does_not_outlive_its_parent(lab: Lab) -> None:
+def test_an_engine_does_not_survive_its_parent(lab: Lab) -> None:
     engine = lab.engine_pid("R")
     assert engine is not None
     lab.kill("R", "daemon", signal.SIGKILL)
@@ -127,7 +132,7 @@ def test_an_engine_does_not_outlive_its_parent(lab: Lab) -> None:
     assert lab.kernel_routes("R"), "the kernel keeps the routes"
 
 
-def test_an_engine_that_keeps_dying_is_given_up_and_the_routes_stay(lab: Lab) -> None:
+def test_an_engine_that_keeps_dying_is_not_restarted_for_ever_and_the_routes_stay(lab: Lab) -> None:
     daemon, before = lab.daemon_pid("R"), lab.kernel_routes("R")
     killed: set[int] = set()
 
@@ -145,10 +150,10 @@ def test_an_engine_that_keeps_dying_is_given_up_and_the_routes_stay(lab: Lab) ->
     assert "engine-given-up" in lab.log("R")
 
 
-def test_a_daemon_that_is_told_to_end_while_it_has_no_engine_ends(lab: Lab) -> None:
+def test_a_daemon_without_an_engine_ends_on_sigterm(lab: Lab) -> None:
     daemon = lab.daemon_pid("R")
     killed: set[int | None] = {None}
-    for _ in range(4):  # each makes the pause before the next engine longer
+    for _ in range(4):  # each death makes the pause before the next engine longer
         wait_until(lambda: lab.engine_pid("R") not in killed, DEADLINE_S, "another engine")
         killed.add(lab.engine_pid("R"))
         lab.kill("R", "engine", signal.SIGKILL)
@@ -176,7 +181,7 @@ def test_a_route_deleted_by_hand_comes_back(lab: Lab) -> None:
     assert "fib-drift" in lab.log("R")
 
 
-def test_fib_commands_take_routes_out_put_them_back_and_repair(lab: Lab) -> None:
+def test_fib_commands_remove_install_and_repair_routes(lab: Lab) -> None:
     before = lab.kernel_routes("R")
     done = lab.run("R", ["routectl", "fib", "decouple"])
     assert done.returncode == 0, done.stderr

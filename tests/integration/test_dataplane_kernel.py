@@ -32,12 +32,12 @@ from tests.fakes.lpm_oracle import LpmOracle
 pytestmark = pytest.mark.root
 
 PASS = -1
-"""TCX_NEXT: the programs behind it, and then the kernel, go on."""
+"""TCX_NEXT: the next program, and then the kernel, handle the packet."""
 
 ETHER = bytes.fromhex("020000000001") + bytes.fromhex("02000000000a")
 LOOPBACK = 1
 RETURN_NO_ADDRESS = bytes([0xBF, 0x10]) + bytes(6) + bytes([0x95]) + bytes(7)
-"""`r0 = r1; exit`: the address of its context leaves the kernel, which the verifier refuses."""
+"""`r0 = r1; exit`: the program returns the address of its context, which the verifier refuses."""
 
 
 def frame(ether_type: int, body: bytes, *tags: int) -> bytes:
@@ -104,7 +104,7 @@ CASES = {
 
 
 class Scene:
-    """Programs that are loaded and attached nowhere; frames are handed to them directly."""
+    """Programs that are loaded and not attached; frames are passed to them directly."""
 
     def __init__(self) -> None:
         self.kernel = Kernel()
@@ -160,7 +160,7 @@ def test_every_truncation_passes_and_is_counted_once(scene: Scene, name: str) ->
         try:
             assert scene.run("received", content[:length]) == (PASS, content[:length])
             run.append(length)
-        except OSError as error:  # the kernel makes no frame that ends inside a network header
+        except OSError as error:  # the kernel creates no frame that ends inside a network header
             if error.errno != errno.EINVAL or length >= _SHORTEST:
                 raise
     assert run[-1] == len(content)
@@ -170,7 +170,7 @@ def test_every_truncation_passes_and_is_counted_once(scene: Scene, name: str) ->
 def test_frames_of_every_length_are_counted_on_a_real_link(
     scene: Scene, namespace: Namespace
 ) -> None:
-    """Those that a test run refuses, too: a raw socket sends them."""
+    """These include the frames that a test run of the kernel refuses: a raw socket sends them."""
     frames = [
         content[:length]
         for content, _, _ in CASES.values()
@@ -225,7 +225,7 @@ def test_sizes_are_classified(scene: Scene, size: int, position: int) -> None:
     assert [packets for _, packets in scene.counters.sizes(3, 0)].index(1) == position
 
 
-def test_an_interface_without_a_place_is_not_counted(scene: Scene) -> None:
+def test_an_interface_without_a_slot_is_not_counted(scene: Scene) -> None:
     scene.counters.clear(3)
     scene.places.remove(LOOPBACK)
     try:
@@ -267,7 +267,7 @@ def destination_frame(prefix_family: Family, addr_bits: int) -> bytes:
 
 
 def is_routed(family: Family, addr_bits: int) -> bool:
-    """Whether routes are for an address: it is no multicast, broadcast or link-local one."""
+    """Whether routes apply to an address: it is not multicast, broadcast or link-local."""
     if family is Family.IPV4:
         return addr_bits >> 28 < 14
     return addr_bits >> 120 != 0xFF and addr_bits >> 118 != 0x3FA
@@ -275,10 +275,12 @@ def is_routed(family: Family, addr_bits: int) -> bool:
 
 @pytest.mark.parametrize("family", Family)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_program_finds_the_longest_match_that_a_dictionary_finds(
+def test_the_program_finds_the_same_longest_match_as_a_dictionary(
     family: Family, seed: int
 ) -> None:
-    """Random nested tables of the daemon's own writer, before and after changes."""
+    """The tables are random and nested, written by the daemon's own writer, before and after
+    changes.
+    """
     rng = random.Random(seed)
     kernel, sizes = Kernel(), sizes_for(possible_processors(), 10_000)
     with closing(load_programs(kernel, sizes, PROGRAMS, LICENSE, has_statistics=False)) as loaded:
@@ -308,7 +310,7 @@ def test_the_program_finds_the_longest_match_that_a_dictionary_finds(
 
 
 def random_changes(rng: random.Random, oracle: LpmOracle, count: int) -> list[tuple[int, int]]:
-    """Add nested prefixes to a dictionary, or remove some; returns the changes in order."""
+    """Add nested prefixes to a dictionary, or remove some. Returns the changes in order."""
     changes: dict[int, int] = {}
     for value in range(1, count):
         length = rng.randint(1, oracle.width)
@@ -325,12 +327,12 @@ def random_changes(rng: random.Random, oracle: LpmOracle, count: int) -> list[tu
     return sorted(changes.items())
 
 
-# --- the calls, and the fake that stands for them elsewhere
+# --- the system calls, and the fake that replaces them elsewhere
 
 
 @pytest.fixture(params=["fake", "real"])
 def kernel(request: pytest.FixtureRequest, namespace: Namespace) -> Iterator[Kernel]:
-    """Both kernels, in a namespace with the links v0 and v1."""
+    """Both kernels, each in a namespace with the links v0 and v1."""
     with namespace.here.inside():
         if request.param == "real":
             yield Kernel()
@@ -341,7 +343,7 @@ def kernel(request: pytest.FixtureRequest, namespace: Namespace) -> Iterator[Ker
         yield fake
 
 
-def test_programs_are_attached_replaced_by_none_and_detached(
+def test_programs_are_attached_not_replaced_and_detached(
     kernel: Kernel, namespace: Namespace
 ) -> None:
     ifindex = namespace.ifindexes["v0"]
@@ -403,8 +405,8 @@ def test_statistics_count_and_time_runs(scene: Scene) -> None:
     assert info.run_ns > 0
 
 
-def test_without_the_capability_loading_is_refused_by_name() -> None:
-    """In a child, because a capability that was given up does not come back."""
+def test_without_the_capability_loading_is_refused_with_its_name() -> None:
+    """The test runs in a child, because a capability that was dropped does not return."""
     child = os.fork()
     if child == 0:
         status = 1

@@ -1,4 +1,6 @@
-"""How-tos, run in a lab: each block of YAML is applied, each command answers as the page shows."""
+"""How-tos, run in a lab: each block of YAML is applied, and each command has the output that the
+page shows.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ STEP = re.compile(
 
 
 NEIGHBORS = ("interfaces", "redistribute")
-"""What the configuration of a lab has, and the one of the package has not."""
+"""The parts that the configuration of a lab has and that of the package lacks."""
 
 
 def commands_of(block: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Each command of a console block, and the lines that follow it."""
+    """Yield each command of a console block with the lines that follow it."""
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, *lines = part.splitlines()
         yield shlex.split(command)[1:], lines
@@ -69,7 +71,9 @@ def test_a_first_configuration_beside_existing_routes(build_lab: LabBuilder) -> 
 
 
 def wait_for_answer(lab: Lab, words: list[str], lines: list[str]) -> None:
-    """Run a command; one that only looks is repeated until it answers as the page shows."""
+    """Run a command. One that only shows something is repeated until its output is that of the
+    page.
+    """
     if words[0] not in ("health", "show"):
         answer = answer_of(lab, words)
         assert not lines or answer == lines, (words, answer)

@@ -1,4 +1,6 @@
-"""From a kernel with routes and rules to a daemon that has them, and files of iproute2 imported."""
+"""A kernel with routes and rules becomes the configuration of a daemon, and files of iproute2 are
+imported.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def destinations(lab: Lab, protocol: str) -> set[str]:
 
 
 def originals(lab: Lab) -> list[dict[str, Any]]:
-    """Every route; next hops of an object are shown or not, by net.ipv4.nexthop_compat_mode."""
+    """Every route; next hops of an object are shown or not, depending on
+    net.ipv4.nexthop_compat_mode.
+    """
     found = rows(lab, "route", "show", "table", "all")
     return [
         {key: value for key, value in row.items() if "nhid" not in row or key in ("dst", "nhid")}
@@ -78,7 +82,9 @@ def originals(lab: Lab) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_configuration_of_this_machine_takes_its_routes_over(lab: Lab) -> None:
+def test_a_daemon_with_the_printed_configuration_replaces_the_routes_of_the_machine(
+    lab: Lab,
+) -> None:
     before = originals(lab)
     rules = rows(lab, "rule")
     written = run(lab, sys.executable, "-m", "routed", "--import-kernel")
@@ -121,7 +127,7 @@ def test_a_configuration_of_this_machine_takes_its_routes_over(lab: Lab) -> None
 
 
 def imported(lab: Lab, path: str) -> list[tuple[Any, ...]]:
-    """What `route import` makes of a file."""
+    """The routes that `route import` creates from a file."""
     done = lab.run("R", ["routectl", "route", "import", path, "replace", "owner", "file"])
     assert done.returncode == 0, done.stderr
     found = [
@@ -133,7 +139,7 @@ def imported(lab: Lab, path: str) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
-def test_all_files_of_iproute2_are_the_same_routes(lab: Lab) -> None:
+def test_all_files_of_iproute2_contain_the_same_routes(lab: Lab) -> None:
     run(lab, "ip", "route", "del", "10.67.0.0/16", "table", "100")  # of another table: refused
     files = {}
     for name, options, verb in (
@@ -146,6 +152,6 @@ def test_all_files_of_iproute2_are_the_same_routes(lab: Lab) -> None:
     text = imported(lab, files["text"])
     assert {prefix for prefix, *_ in text} >= IMPORTED - {"10.69.0.0/16"}
     assert imported(lab, files["binary"]) == text
-    # iproute2's JSON does not say that a metric is locked.
+    # iproute2's JSON does not contain that a metric is locked.
     unlocked = [(*entry[:-1], entry[-1].replace("lock ", "")) for entry in text]
     assert imported(lab, files["json"]) == unlocked

@@ -1,7 +1,8 @@
-"""One contract, two kernels: what the daemon relies on, held against the fake and the real one.
+"""One contract for two kernels: the behaviour that the daemon relies on, held against the fake and
+the real one.
 
 The real one is a new network namespace with two veth pairs, the fake is `FakeKernel`. A difference
-between them fails here, so the fake stays honest.
+between them fails here, so the fake behaves as the kernel does.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def values(contract: Contract, prefix: str) -> list[RouteValue]:
 def with_attributes(
     is_ipv6: bool, one: tuple[NextHop, ...], two: tuple[NextHop, ...]
 ) -> list[tuple[RouteType, tuple[NextHop, ...], tuple[tuple[str, str], ...]]]:
-    """Routes with attributes, and those to a link that are not unicast."""
+    """Routes with attributes, and routes to a link that are not unicast."""
     link = (NextHop(None, one[0].ifindex),)
     source = ("src", "2001:db8:0::1" if is_ipv6 else "192.0.0.1")
     metrics = (
@@ -128,7 +129,7 @@ def with_attributes(
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
-async def test_a_source_that_is_no_address_of_the_host_is_refused_by_name(
+async def test_a_source_that_is_not_an_address_of_the_host_is_refused_by_name(
     contract: Contract, prefix: str
 ) -> None:
     one = values(contract, prefix)[0]
@@ -145,7 +146,7 @@ async def test_a_source_that_is_no_address_of_the_host_is_refused_by_name(
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
-async def test_a_congestion_control_that_the_kernel_does_not_have_is_named(
+async def test_a_congestion_control_that_the_kernel_lacks_is_named(
     contract: Contract, prefix: str
 ) -> None:
     one = values(contract, prefix)[0]
@@ -166,7 +167,7 @@ async def test_every_shape_reads_back_as_it_was_written(contract: Contract, pref
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
-async def test_any_shape_becomes_any_other_by_what_is_planned(
+async def test_any_shape_becomes_any_other_by_the_planned_operations(
     contract: Contract, prefix: str
 ) -> None:
     fib_tables = FibTables(Ownership(205, 205, frozenset({254})))
@@ -200,14 +201,14 @@ async def test_a_replace_needs_something_to_replace(contract: Contract) -> None:
         assert outcome.errno == errno.ENOENT
 
 
-async def test_a_removal_of_nothing_says_so(contract: Contract) -> None:
+async def test_a_removal_of_nothing_is_reported(contract: Contract) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         value = values(contract, prefix)[0]
         outcome = do(contract.kernel, OpKind.REMOVE, key(prefix), value)
         assert outcome.errno == errno.ESRCH
 
 
-async def test_one_refusal_in_a_batch_is_told_apart_and_stops_nobody(contract: Contract) -> None:
+async def test_one_refusal_in_a_batch_is_identified_and_stops_no_other(contract: Contract) -> None:
     value = values(contract, "203.0.113.0/24")[0]
     routes = [key(f"10.{number}.0.0/16") for number in range(50)]
     keys = [route.prefix.as_int for route in routes]
@@ -228,7 +229,7 @@ async def test_a_table_that_does_not_exist_is_empty(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("table_id", [100, 4711])
-async def test_other_tables_are_kept_apart(contract: Contract, table_id: int) -> None:
+async def test_tables_are_independent(contract: Contract, table_id: int) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         value = values(contract, prefix)[0]
         assert do(contract.kernel, OpKind.INSTALL, key(prefix, 205, table_id), value).errno == 0
@@ -236,7 +237,7 @@ async def test_other_tables_are_kept_apart(contract: Contract, table_id: int) ->
     assert len(await ours(contract, table_id)) == 2
 
 
-async def test_a_removal_does_not_take_a_foreign_route(namespace: Namespace) -> None:
+async def test_a_removal_does_not_remove_a_foreign_route(namespace: Namespace) -> None:
     route = key("203.0.113.0/24")
     value = RouteValue.canonical(
         RouteType.UNICAST,
@@ -251,7 +252,7 @@ async def test_a_removal_does_not_take_a_foreign_route(namespace: Namespace) -> 
 
 
 def add_foreign(contract: Contract, route: RouteKey, value: RouteValue, *, is_first: bool) -> None:
-    """One more route of a key of ours, of protocol 12."""
+    """Add a route with a key of ours, of protocol 12."""
     if isinstance(contract.kernel, FakeKernel):
         add = contract.kernel.prepend if is_first else contract.kernel.append
         add(route, value, 12)
@@ -260,7 +261,7 @@ def add_foreign(contract: Contract, route: RouteKey, value: RouteValue, *, is_fi
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["before", "behind"])
-async def test_a_route_written_again_as_it_is_tells_whether_it_comes_first(
+async def test_rewriting_an_unchanged_route_shows_whether_it_comes_first(
     contract: Contract, is_first: bool
 ) -> None:
     route = key("203.0.113.0/24")
@@ -280,7 +281,7 @@ async def test_a_route_written_again_as_it_is_tells_whether_it_comes_first(
     assert (left.protocol, left.value) == (12, theirs)
 
 
-async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Namespace) -> None:
+async def test_an_unreachable_gateway_has_the_kernel_s_message(namespace: Namespace) -> None:
     value = RouteValue.canonical(
         RouteType.UNICAST,
         (NextHop(Address.parse("198.51.100.77"), namespace.ifindexes["v0"]),),
@@ -292,7 +293,7 @@ async def test_an_unreachable_gateway_comes_with_the_kernels_words(namespace: Na
 
 
 def gateway_in_use(requests: RequestSocket, destination: str) -> Address | None:
-    """What the kernel answers to `ip route get`: the gateway that packets really go to."""
+    """The gateway to which packets really go: the kernel's answer to `ip route get`."""
     header = bytes((Family.IPV4, 32)) + bytes(10)
     question = header + pack_attribute(1, Address.parse(destination).packed)
     answers: list[NetlinkMessage] = []
@@ -309,7 +310,7 @@ def gateway_in_use(requests: RequestSocket, destination: str) -> Address | None:
 async def test_a_route_whose_gateway_was_our_own_address_is_written_again(
     namespace: Namespace,
 ) -> None:
-    """The kernel does not show that it does not use the gateway; it does after the rewrite."""
+    """The kernel does not show that it ignores the gateway; it uses it after the rewrite."""
     gateway = Address.parse("192.0.0.9")
     value = RouteValue(RouteType.UNICAST, (NextHop(gateway, namespace.ifindexes["v0"]),))
     wanted = key("203.0.113.0/24").prefix
@@ -332,10 +333,10 @@ async def test_a_route_whose_gateway_was_our_own_address_is_written_again(
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
-async def test_what_somebody_adds_to_a_route_of_ours_is_seen_and_replaced(
+async def test_an_attribute_that_another_program_adds_to_a_route_of_ours_is_detected_and_replaced(
     namespace: Namespace, prefix: str
 ) -> None:
-    """A source, metrics, a preference: the route's next hops alone do not show them."""
+    """A source, metrics or a preference are not visible in the route's next hops."""
     route = key(prefix)
     via = "2001:db8:0::2" if ":" in prefix else "192.0.0.2"
     hop = NextHop(Address.parse(via), namespace.ifindexes["v0"])
@@ -366,15 +367,15 @@ async def test_what_somebody_adds_to_a_route_of_ours_is_seen_and_replaced(
 
 
 def _altered(message: bytes, addition: bytes, sequence: int) -> bytes:
-    """A request with one more attribute, acknowledged."""
+    """Add an attribute to a request, and send it with an acknowledgement."""
     (request,) = split_messages(message)
     return pack_message(
         request.type, request.flags | NLM_F_ACK, sequence, request.payload + addition
     )
 
 
-class Heard:
-    """Collects what a monitor tells."""
+class Received:
+    """Collects the events of a monitor."""
 
     def __init__(self) -> None:
         self.changes: list[LinkChange] = []
@@ -410,7 +411,7 @@ class Heard:
 
 
 async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
-    heard = Heard()
+    heard = Received()
     with namespace.here.inside():
         requests, lab = RequestSocket(205), Rtnetlink.open_here()
         listener = EventSocket([requests.port_id])
@@ -443,8 +444,10 @@ async def test_links_and_addresses_are_followed(namespace: Namespace) -> None:
     lab.close()
 
 
-async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:
-    heard = Heard()
+async def test_writes_of_other_programs_are_reported_and_our_own_are_not(
+    namespace: Namespace,
+) -> None:
+    heard = Received()
     with namespace.here.inside():
         requests, bird = RequestSocket(205), RequestSocket(12)
         listener = EventSocket([requests.port_id])
@@ -473,8 +476,8 @@ async def test_writes_of_others_are_heard_and_our_own_are_not(namespace: Namespa
     assert heard.routes == [(KernelRoute(key("10.2.0.0/16", 32), 12, value), False)]
 
 
-async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
-    heard = Heard()
+async def test_lost_notifications_are_detected(namespace: Namespace) -> None:
+    heard = Received()
     with namespace.here.inside():
         requests, bird = RequestSocket(205), RequestSocket(12)
         listener = EventSocket([requests.port_id], receive_buffer_bytes=2048)
@@ -504,7 +507,7 @@ async def test_lost_notifications_are_noticed(namespace: Namespace) -> None:
 
 
 def rules() -> list[PolicyRule]:
-    """Every shape of rule that the configuration can ask for."""
+    """Every shape of rule that the configuration allows."""
     ipv4, ipv6 = Prefix.parse("10.1.0.0/16"), Prefix.parse("2001:db8:6::/48")
     return [
         PolicyRule(Family.IPV4, 1000, RuleAction.LOOKUP, 100, source=ipv4),
@@ -563,8 +566,8 @@ async def test_a_flow_label_is_of_ipv6_and_realms_are_of_ipv4(rule_kernel: RuleK
     assert await our_rules(rule_kernel) == {with_realms._replace(realms=None)}, "read over"
 
 
-async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace) -> None:
-    heard = Heard()
+async def test_rules_of_other_programs_are_reported_and_stay(namespace: Namespace) -> None:
+    heard = Received()
     rule = rules()[0]
     with namespace.here.inside():
         requests, other = RequestSocket(205), RequestSocket(12)
@@ -591,7 +594,7 @@ async def test_rules_of_somebody_else_are_heard_of_and_stay(namespace: Namespace
 
 
 async def test_a_family_that_the_kernel_does_not_have_has_no_rules(namespace: Namespace) -> None:
-    """As IPv6 under ipv6.disable=1: the kernel has no rules of AF_UNIX either."""
+    """ipv6.disable=1 is such a case; the kernel has no rules of AF_UNIX either."""
     with namespace.here.inside(), RequestSocket(205) as requests:
         encode = functools.partial(encode_rule_dump, cast("Family", socket.AF_UNIX))
         with pytest.raises(NetlinkError):
@@ -608,7 +611,7 @@ class OldSocket(socket.socket):
         super().setsockopt(level, option, *rest)
 
 
-async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_same(
+async def test_without_the_filter_of_dumps_the_fib_tables_are_right_nevertheless(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = RouteValue(RouteType.BLACKHOLE, ())
@@ -631,12 +634,12 @@ async def test_an_old_kernel_filters_no_dump_and_the_books_are_right_all_the_sam
             assert (rejected.errno, rejected.detail) == (errno.EEXIST, "")
 
 
-async def test_a_rule_that_cannot_be_told_costs_itself_alone(
+async def test_a_rule_that_cannot_be_decoded_affects_no_other(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newer kernel may have rules of kinds that this version does not know."""
+    """A newer kernel may have rules of kinds that this version does not support."""
 
-    def knows_less(message: NetlinkMessage) -> SeenRule | None:
+    def fails_for_one(message: NetlinkMessage) -> SeenRule | None:
         seen = decode_rule(message)
         if seen is not None and seen.protocol == 12:
             raise NetlinkDecodeError("rule: what is this")
@@ -646,5 +649,5 @@ async def test_a_rule_that_cannot_be_told_costs_itself_alone(
     with namespace.here.inside(), RequestSocket(205) as requests, RequestSocket(12) as other:
         assert other.add_rule(foreign).errno == 0
         assert requests.add_rule(ours).errno == 0
-        monkeypatch.setattr(request_socket, "decode_rule", knows_less)
+        monkeypatch.setattr(request_socket, "decode_rule", fails_for_one)
         assert await requests.dump_rules() == [SeenRule(ours, 205)]

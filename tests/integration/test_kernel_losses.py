@@ -1,7 +1,8 @@
-"""What Linux takes away without a word, and what comes back: the loop against the real kernel.
+"""Routes that Linux removes without a notification are restored: the sync loop against the real
+kernel.
 
-Links that go down, are renamed, deleted and made anew; addresses that are removed; a flush by
-somebody else: with nexthop objects and without, in the end the kernel has what is wanted.
+Links go down, are renamed, deleted and created again; addresses are removed; another program
+flushes the table. With and without nexthop objects the kernel has the desired routes in the end.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DEADLINE_S = 60.0
 
 
 class Side:
-    """The kernel's side of a daemon, in a namespace."""
+    """The privileged part of a daemon, in a namespace."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Side:
         self.sync.update(DesiredChanges(self._serial, [FibRows(254, family, keys, values)], []))
 
     def routes(self) -> dict[str, set[str | None]]:
-        """Our routes, and the gateways that the kernel sends their packets to."""
+        """Our routes, and the gateways to which the kernel sends their packets."""
         with self.namespace.here.inside():
             netlink = Rtnetlink.open_here()
             routes = kernel.read_routes(netlink)
@@ -126,11 +127,13 @@ class Side:
     async def until(self, is_so: Callable[[], bool]) -> None:
         with trio.fail_after(DEADLINE_S):
             while not is_so():
-                with trio.move_on_after(0.05):  # the kernel says nothing of what it takes away
+                with trio.move_on_after(
+                    0.05
+                ):  # the kernel sends no notification of what it removes
                     await self.news.wait()
 
     def do(self, kind: int, body: bytes, what: str) -> None:
-        """Have somebody change a link or an address."""
+        """Let another program change a link or an address."""
         with self.namespace.here.inside():
             netlink = Rtnetlink.open_here()
             netlink.request(kind, 0, body, what)
@@ -183,7 +186,7 @@ async def filled(side: Side) -> None:
 
 
 @pytest.mark.parametrize("ifname", ["v0", "w0"])
-async def test_a_link_goes_down_and_its_routes_come_back_with_it(side: Side, ifname: str) -> None:
+async def test_routes_of_a_link_that_goes_down_return_with_it(side: Side, ifname: str) -> None:
     await filled(side)
     side.namespace.set_up(ifname, is_up=False)
     ifindex = side.namespace.ifindexes["v0"]
@@ -191,14 +194,14 @@ async def test_a_link_goes_down_and_its_routes_come_back_with_it(side: Side, ifn
     if ifname == "v0" or side.by_object:
         await side.until(lambda: side.sync.counters().failed > 0)
         assert "10.1.0.0/16" not in side.routes()
-    else:  # Linux keeps a route with next hops of its own, marked `linkdown`
+    else:  # Linux keeps a route with its own next hops, marked `linkdown`
         assert side.routes() == ALONE | BOTH
     side.namespace.set_up(ifname, is_up=True)
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_a_carrier_that_is_asked_for_is_known_before_linux_tells(side: Side) -> None:
-    """Linux looks at carriers once a second at most; the link that goes second waits."""
+async def test_a_polled_carrier_is_known_before_linux_reports_it(side: Side) -> None:
+    """Linux checks carriers once a second at most; the link that goes down second waits."""
     await filled(side)
     known = side.monitor.links.interfaces
     v0, v1 = side.namespace.ifindexes["v0"], side.namespace.ifindexes["v1"]
@@ -211,7 +214,7 @@ async def test_a_carrier_that_is_asked_for_is_known_before_linux_tells(side: Sid
         assert known[v1].is_up
         for ifname in ("w1", "w0"):
             side.namespace.set_up(ifname, is_up=False)
-        check.look()  # nothing else has had a turn
+        check.look()  # no other task has run since
         assert not known[v0].is_up
         assert not known[v1].is_up
     assert check.failures == 0
@@ -228,7 +231,7 @@ async def test_a_renamed_link_keeps_its_routes(side: Side) -> None:
     assert side.sync.counters().kernel_writes == writes
 
 
-async def test_a_link_that_is_made_anew_has_another_index_and_its_routes(side: Side) -> None:
+async def test_a_link_that_is_created_again_has_another_index_and_its_routes(side: Side) -> None:
     await filled(side)
     here, there = side.namespace.here, side.namespace.there
     old = side.namespace.ifindexes["v0"]
@@ -252,7 +255,7 @@ async def test_a_link_that_is_made_anew_has_another_index_and_its_routes(side: S
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_an_address_goes_and_comes_back(side: Side) -> None:
+async def test_routes_of_an_address_that_is_removed_and_added_return(side: Side) -> None:
     await filled(side)
     address = attribute(_IFA_LOCAL, bytes((192, 0, 0, 1)))
     body = _IFADDR.pack(socket.AF_INET, 24, 0, 0, side.namespace.ifindexes["v0"]) + address
@@ -268,7 +271,7 @@ async def test_an_address_goes_and_comes_back(side: Side) -> None:
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_a_flush_by_somebody_else_is_repaired(side: Side) -> None:
+async def test_a_flush_by_another_program_is_repaired(side: Side) -> None:
     await filled(side)
     with side.namespace.here.inside():
         netlink = Rtnetlink.open_here()
@@ -279,11 +282,12 @@ async def test_a_flush_by_somebody_else_is_repaired(side: Side) -> None:
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss_counted(
+async def test_routes_lost_in_a_flood_of_notifications_are_repaired_and_the_loss_is_counted(
     namespace: Namespace,
 ) -> None:
-    """Somebody writes and removes hundreds of routes and takes one of ours along, and the kernel
-    has no room to say so."""
+    """Another program writes and removes hundreds of routes and one of ours, and the kernel has no
+    buffer space to report it.
+    """
     table_key = TableKey(254, Family.IPV4, 0, 32)
     keys = [Prefix.parse(f"172.16.{number}.0/24").as_int for number in range(250)]
     values = [RouteValue(RouteType.BLACKHOLE, ())] * len(keys)
@@ -305,7 +309,7 @@ async def test_what_is_lost_in_a_flood_of_notifications_is_repaired_and_the_loss
     assert reasons.count("overrun") <= losses, "each loss is one reading, or less"
 
 
-async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> None:
+async def test_a_foreign_route_that_wins_is_reported_and_left_alone(side: Side) -> None:
     await filled(side)
     table_key = TableKey(254, Family.IPV4, 0, 32)
     wanted = [Prefix.parse(prefix).as_int for prefix in ("10.1.0.0/16", "10.3.0.0/16")]
@@ -328,7 +332,7 @@ async def test_a_foreign_route_that_wins_is_told_and_left_alone(side: Side) -> N
 
 
 async def stack(side: Side, prefix: str) -> list[int]:
-    """The protocols of every route with our priority for a prefix, in no order."""
+    """The protocols of every route with our priority for a prefix, unordered."""
     with side.namespace.here.inside():
         requests = RequestSocket(205)
     with requests:
@@ -343,7 +347,7 @@ async def until_stack(side: Side, prefix: str, protocols: list[int]) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["10.1.0.0/16", "2001:db8:77::/48"])
-async def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes(
+async def test_a_foreign_route_with_the_key_of_ours_is_its_failure_until_it_is_removed(
     side: Side, prefix: str
 ) -> None:
     await filled(side)
@@ -394,10 +398,10 @@ async def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(side: Si
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
+async def test_an_ipv6_route_beside_a_foreign_one_of_its_priority_is_reported(
     side: Side,
 ) -> None:
-    """The foreign one has no gateway, so that the kernel does not make one route of both."""
+    """The foreign one has no gateway, so the kernel does not merge the two into one route."""
     await filled(side)
     prefix = "2001:db8:77::/48"
     ours = NextHop(Address.parse("2001:db8:0::2"), side.namespace.ifindexes["v0"])
@@ -418,7 +422,7 @@ async def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alon
     assert await stack(side, prefix) == [205]
 
 
-async def test_strays_of_our_own_protocol_are_removed(side: Side) -> None:
+async def test_other_routes_of_our_own_protocol_are_removed(side: Side) -> None:
     await filled(side)
     kinds = [RouteType.BLACKHOLE, RouteType.UNREACHABLE, RouteType.PROHIBIT]
     with side.namespace.here.inside():
@@ -441,7 +445,7 @@ def object_through(side: Side, number: int) -> NextHopForm:
     return Hop(gateway, side.namespace.ifindexes[f"v{number}"])
 
 
-async def test_an_object_that_is_somebody_elses_by_now_is_put_back_or_its_routes_fail(
+async def test_an_object_that_has_another_owner_is_restored_or_its_routes_fail(
     side: Side,
 ) -> None:
     if not side.by_object:
@@ -456,7 +460,7 @@ async def test_an_object_that_is_somebody_elses_by_now_is_put_back_or_its_routes
         assert [outcome.errno for outcome in bird.write_nexthops(writes)] == [0]
         await side.until(lambda: bird.dump_nexthops() == before)
         assert side.routes() == ALONE | BOTH
-        side.namespace.delete_address("v0", "192.0.0.1/24")  # its gateway has no way now
+        side.namespace.delete_address("v0", "192.0.0.1/24")  # its gateway cannot be reached now
         await side.until(lambda: not side.monitor.links.device_routes.is_doubtful)
         assert [outcome.errno for outcome in bird.write_nexthops(writes)] == [0]
         await side.until(lambda: side.sync.counters().failed == 1)
@@ -467,7 +471,7 @@ async def test_an_object_that_is_somebody_elses_by_now_is_put_back_or_its_routes
 
 
 def id_of(requests: RequestSocket, side: Side, gateway: str) -> int:
-    """The object of ours that stands for one gateway."""
+    """Our object for one gateway."""
     seen = requests.dump_nexthops()
     assert seen is not None
     forms = {entry.form: entry.id for entry in seen if entry.protocol == 205}
@@ -475,7 +479,7 @@ def id_of(requests: RequestSocket, side: Side, gateway: str) -> int:
 
 
 @pytest.mark.parametrize("priority", [32, 205])
-async def test_a_foreign_route_that_goes_with_its_object_wins_no_longer(
+async def test_a_foreign_route_that_is_removed_with_its_object_no_longer_wins(
     side: Side, priority: int
 ) -> None:
     await filled(side)
@@ -495,19 +499,19 @@ async def test_a_foreign_route_that_goes_with_its_object_wins_no_longer(
     await side.until(lambda: side.routes() == ALONE | BOTH)
 
 
-async def test_what_does_not_come_from_the_kernel_is_ignored(side: Side) -> None:
-    """Anybody with the right may write to a netlink port; only the kernel's number is 0."""
+async def test_messages_that_do_not_come_from_the_kernel_are_ignored(side: Side) -> None:
+    """A process with the privilege may write to a netlink port; only the kernel's port is 0."""
     await filled(side)
     with side.namespace.here.inside():
         stranger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         netlink = Rtnetlink.open_here()
     links = dict(side.monitor.links.interfaces)
-    # RTM_DELLINK of v0, as the kernel would tell it.
+    # RTM_DELLINK of v0, as the kernel would send it.
     name = attribute(_IFLA_IFNAME, b"v0\0")
     body = _IFINFO.pack(0, 1, side.namespace.ifindexes["v0"], 0, 0) + name
     forged = struct.pack("=IHHII", 16 + len(body), _RTM_DELLINK, 0, 0, 0) + body
     stranger.sendto(forged, (side.listener_port, 0))
-    netlink.add_address("v1", ipaddress.ip_interface("198.51.100.1/24"))  # is heard after it
+    netlink.add_address("v1", ipaddress.ip_interface("198.51.100.1/24"))  # is received after it
     wanted = Prefix.parse("198.51.100.0/24")
     ifindex = side.namespace.ifindexes["v1"]
     current = side.monitor.links.interfaces

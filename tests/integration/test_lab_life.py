@@ -1,4 +1,4 @@
-"""How a lab begins and ends: whoever dies, nothing of it stays."""
+"""The beginning and the end of a lab: whichever process dies, nothing of the lab stays."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ sys.stdin.read()
 
 
 def _start_daemon(lab: Lab, router: str) -> int:
-    """Leave a daemon in a router. Returns its PID inside."""
+    """Leave a daemon in a router. Returns its PID in the lab."""
     done = lab.run(router, [sys.executable, "-S", "-c", _DAEMON_OF_ITS_OWN])
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
 def _namespaces_of(client: HolderClient, routers: list[str]) -> set[str]:
-    """All namespaces of a lab, as /proc names them: net:[4026531840]."""
+    """All namespaces of a lab, by their names in /proc: net:[4026531840]."""
     found = set()
     for router in routers:
         for kind, descriptor in client.namespaces(router).items():
-            if kind != "user":  # entered by the launcher alone, and no more than a label
+            if kind != "user":  # only the launcher entered it, and its name is no more than a label
                 found.add(f"{kind}:[{os.fstat(descriptor).st_ino}]")
             os.close(descriptor)
     return found
 
 
 def _namespaces_in_use() -> set[str]:
-    """Every namespace that a process of this machine is in, or holds a descriptor of."""
+    """Every namespace that a process of this machine is in, or has a descriptor of."""
     return set(_links_of_processes("ns")) | set(_links_of_processes("fd"))
 
 
@@ -73,7 +73,7 @@ def _links_of_processes(directory: str) -> Iterator[str]:
         try:
             for entry in (process / directory).iterdir():
                 yield str(entry.readlink())
-        except OSError:  # it ended meanwhile, or is not ours to look at
+        except OSError:  # it ended meanwhile, or belongs to another user
             continue
 
 
@@ -188,7 +188,7 @@ def test_configurations_are_written_and_read_back(build_lab: LabBuilder) -> None
     assert lab.read_config("A") == "router_id: 10.255.0.99\n"
 
 
-def test_what_needs_a_daemon_says_that_there_is_none(build_lab: LabBuilder) -> None:
+def test_operations_that_need_a_daemon_report_its_absence(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     with pytest.raises(LabError, match="R: no daemon is running"):
         lab.kill("R", "daemon")
@@ -197,7 +197,7 @@ def test_what_needs_a_daemon_says_that_there_is_none(build_lab: LabBuilder) -> N
     assert "======== B" in lab.dump()
 
 
-def test_a_name_is_used_once(build_lab: LabBuilder) -> None:
+def test_a_name_can_be_used_only_once(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     with pytest.raises(LabError, match=f"a lab named '{lab.name}' is up already"):
         Lab("line3", name=lab.name)
@@ -205,7 +205,7 @@ def test_a_name_is_used_once(build_lab: LabBuilder) -> None:
         lab.run("Z", ["true"])
 
 
-def test_an_attached_lab_offers_the_same_and_stays(build_lab: LabBuilder) -> None:
+def test_an_attached_lab_has_the_same_functions_and_stays(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     attached = attach(lab.name)
     attached.cut("R-B")

@@ -1,4 +1,4 @@
-"""The lab's network without a daemon: links carry packets, can be cut and mended."""
+"""The lab's network without a daemon: links carry packets, and can be cut and restored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEADLINE_S = 60.0
 
 
 def _route_by_hand(lab: Lab, source: str, destination: str, via: str, ifname: str) -> None:
-    """Routes to both loopback addresses of a router; `via` is the router next door."""
+    """Add routes to both loopback addresses of a router; `via` is the adjacent router."""
     port = next(port for port in lab.topology.ports_of(via) if port.ifname == ifname)
     (own,) = (
         candidate
@@ -31,7 +31,7 @@ def _route_by_hand(lab: Lab, source: str, destination: str, via: str, ifname: st
 
 
 def _route_line(lab: Lab) -> None:
-    """Static routes between the ends of A - R - B."""
+    """Add static routes between the ends of A - R - B."""
     _route_by_hand(lab, "A", "B", via="R", ifname="eth-A")
     _route_by_hand(lab, "B", "A", via="R", ifname="eth-B")
     _route_by_hand(lab, "R", "A", via="A", ifname="eth-R")
@@ -56,7 +56,7 @@ def test_ping_crosses_the_bridge_of_a_lan(build_lab: LabBuilder) -> None:
     assert lab.ping("A", "D", version=6).lost == 0
 
 
-def test_ping_without_a_route_is_lost_and_not_an_error(build_lab: LabBuilder) -> None:
+def test_ping_without_a_route_is_loss_and_not_an_error(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     pinger = lab.pinger("A", "B", 4)
     report = pinger.ping(count=3, interval_s=0.01, grace_s=0)
@@ -80,7 +80,7 @@ def test_link_local_addresses_are_usable_at_once(build_lab: LabBuilder) -> None:
     assert peer.startswith("fe80::ff:fe00:101")
 
 
-def test_cut_stops_traffic_and_mend_brings_it_back(build_lab: LabBuilder) -> None:
+def test_cut_stops_traffic_and_mend_restores_it(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     _route_line(lab)
     assert lab.ping("A", "B", count=1).lost == 0
@@ -91,7 +91,7 @@ def test_cut_stops_traffic_and_mend_brings_it_back(build_lab: LabBuilder) -> Non
 
     lab.mend("A-R")
     assert lab.cut_ports() == frozenset()
-    # The kernel took A's routes with the link; its addresses it gave back.
+    # The kernel removed A's routes with the link, and restored its addresses.
     _route_by_hand(lab, "A", "B", via="R", ifname="eth-A")
     for version in (4, 6):
         assert lab.ping("A", "B", count=3, version=version).lost == 0
@@ -104,7 +104,7 @@ def test_mend_of_the_other_end_s_name_mends_the_same_link(build_lab: LabBuilder)
     assert lab.cut_ports() == frozenset()
 
 
-def test_ping_stream_counts_what_a_cut_costs(build_lab: LabBuilder) -> None:
+def test_ping_stream_counts_the_packets_that_a_cut_loses(build_lab: LabBuilder) -> None:
     lab = build_lab("line3")
     _route_line(lab)
     with lab.ping_stream("B", "A", versions=(4,)) as stream:

@@ -1,4 +1,6 @@
-"""Topologies as data: names, addresses, shortest paths, and the configurations that follow."""
+"""Topologies as data: names, addresses, shortest paths, and the configurations that are derived
+from them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from waiting import DeadlineExceededError, wait_until
 _NAMES = sorted(path.stem for path in topology.DIRECTORY.glob("*.yaml"))
 
 
-def test_the_topologies_that_are_promised_are_there() -> None:
+def test_the_documented_topologies_exist() -> None:
     assert {"line3", "triangle", "ring8", "grid16", "lan4"} <= set(_NAMES)
 
 
@@ -60,7 +62,7 @@ def test_addresses_follow_from_the_order_in_the_file() -> None:
     ]
 
 
-def test_given_subnets_and_configuration_win() -> None:
+def test_given_subnets_and_configuration_take_precedence() -> None:
     network = topology.compute(
         {
             "nodes": {"A": {"config": {"log": {"level": "debug"}, "static": []}}, "B": None},
@@ -99,7 +101,7 @@ def test_a_wrong_topology_is_refused_by_name(document: object, complaint: str) -
         topology.compute(document)
 
 
-def test_an_unknown_topology_lists_those_that_there_are() -> None:
+def test_an_unknown_topology_lists_the_existing_ones() -> None:
     with pytest.raises(topology.TopologyError, match="there are grid16, lan4, line3"):
         topology.load("line4")
 
@@ -110,7 +112,7 @@ def test_a_topology_may_be_a_file_anywhere(tmp_path: Path) -> None:
     assert list(topology.load(str(file)).nodes) == ["A", "B"]
 
 
-def test_first_hops_take_the_short_way_round_a_ring() -> None:
+def test_first_hops_use_the_shorter_direction_of_a_ring() -> None:
     hops = topology.load("ring8").first_hops()
     assert hops["r1", "r4"] == {"eth-r2"}
     assert hops["r1", "r5"] == {"eth-r2", "eth-r8"}
@@ -142,7 +144,7 @@ def _route(prefix: str, dev: str, **changes: Any) -> KernelRoute:
     return KernelRoute(**(values | changes))
 
 
-def test_path_gaps_tell_detours_and_routes_to_nowhere() -> None:
+def test_path_gaps_distinguish_detours_and_routes_to_nowhere() -> None:
     network = topology.compute({"nodes": {"A": {}, "B": {}, "C": {}}, "links": ["A-B", "B-C"]})
     cut = network.first_hops(frozenset({("B", "eth-C")}))
     routes = {
@@ -213,7 +215,7 @@ def test_the_longest_outage_is_the_longest_run_of_lost_pings() -> None:
     assert report.longest_outage_s == pytest.approx(0.2)
 
 
-def test_wait_until_says_what_did_not_come() -> None:
+def test_wait_until_names_the_missing_state() -> None:
     with pytest.raises(DeadlineExceededError, match="after 0 s still not: rain\nsun"):
         wait_until(lambda: False, 0, "rain", explain=lambda: "sun")
     assert wait_until(lambda: "rain", 0, "rain") == "rain"

@@ -1,4 +1,6 @@
-"""What the daemon relies on of nexthop objects, held against the fake and the real kernel."""
+"""The behaviour of nexthop objects that the daemon relies on, held against the fake and the real
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ WEIGHTY = 205_000_021
 
 
 def forms(contract: Contract) -> dict[int, NextHopForm]:
-    """Every shape of object that the daemon makes, members before groups."""
+    """Every shape of object that the daemon creates, members before groups."""
     v0, v1 = contract.v0, contract.v1
     return {
         A: Hop(Address.parse("192.0.0.2"), v0),
@@ -102,7 +104,7 @@ async def test_routes_go_through_every_shape_and_read_back(contract: Contract, p
 
 
 @pytest.mark.parametrize("prefix", ["203.0.113.0/24", "2001:db8:5::/48"])
-async def test_a_route_moves_between_objects_and_next_hops_by_what_is_planned(
+async def test_a_route_moves_between_objects_and_next_hops_by_the_planned_operations(
     contract: Contract, prefix: str
 ) -> None:
     fill(contract)
@@ -124,12 +126,12 @@ async def test_a_route_moves_between_objects_and_next_hops_by_what_is_planned(
                 assert await ours(contract) == {key(prefix): value}, (before, after)
 
 
-async def test_a_route_through_nothing_is_refused(contract: Contract) -> None:
+async def test_a_route_through_a_missing_object_is_refused(contract: Contract) -> None:
     for prefix in ("203.0.113.0/24", "2001:db8:5::/48"):
         assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(A)).errno == errno.EINVAL
 
 
-async def test_replacing_a_group_leaves_its_routes_alone(contract: Contract) -> None:
+async def test_replacing_a_group_does_not_affect_its_routes(contract: Contract) -> None:
     fill(contract)
     assert do(contract.kernel, OpKind.INSTALL, key("203.0.113.0/24"), through(GROUP)).errno == 0
     assert write_object(contract, NextHopKind.REPLACE, GROUP, ((B, 1),)).errno == 0
@@ -137,7 +139,7 @@ async def test_replacing_a_group_leaves_its_routes_alone(contract: Contract) -> 
     assert await ours(contract) == {key("203.0.113.0/24"): through(GROUP)}
 
 
-async def test_an_object_takes_its_routes_and_memberships_along(contract: Contract) -> None:
+async def test_routes_and_memberships_are_removed_with_their_object(contract: Contract) -> None:
     fill(contract)
     routes = {"10.1.0.0/16": A, "10.2.0.0/16": GROUP, "2001:db8:5::/48": SIX}
     for prefix, nexthop_id in routes.items():
@@ -152,7 +154,7 @@ async def test_an_object_takes_its_routes_and_memberships_along(contract: Contra
 
 
 @pytest.mark.parametrize("ifname", ["v0", "w0"])
-async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
+async def test_objects_of_a_link_that_goes_down_are_removed_and_groups_shrink(
     contract: Contract, ifname: str
 ) -> None:
     fill(contract)
@@ -160,7 +162,7 @@ async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
     for prefix, nexthop_id in routes.items():
         assert do(contract.kernel, OpKind.INSTALL, key(prefix), through(nexthop_id)).errno == 0
     contract.set_link(ifname, is_up=False)
-    # A lost carrier is noticed a little later.
+    # The kernel notices a lost carrier a little later.
     wait_until(lambda: A not in objects(contract), 10, "the objects over the link are gone")
     left = objects(contract)
     assert left.keys() == {B, SIX, ALSO_ALONE, GROUP, MIXED, SIXES, LINKS, HALF}
@@ -175,7 +177,7 @@ async def test_a_link_that_goes_down_takes_objects_along_and_shrinks_groups(
     assert await ours(contract) == {}
 
 
-async def test_a_kernel_takes_the_greatest_weight_or_says_that_it_is_too_great(
+async def test_a_kernel_accepts_the_greatest_weight_or_reports_that_it_is_too_great(
     contract: Contract,
 ) -> None:
     fill(contract)
@@ -187,7 +189,7 @@ async def test_a_kernel_takes_the_greatest_weight_or_says_that_it_is_too_great(
         assert "weight" in outcome.detail
 
 
-async def test_a_gateway_may_stand_on_a_route_of_ours(contract: Contract) -> None:
+async def test_a_gateway_may_be_resolved_by_a_route_of_ours(contract: Contract) -> None:
     for base, via, prefix in (
         ("172.31.1.1/32", "172.31.1.1", "10.1.0.0/16"),
         ("2001:db8:77::1/128", "2001:db8:77::1", "2001:db8:5::/48"),
@@ -204,14 +206,16 @@ async def test_a_gateway_may_stand_on_a_route_of_ours(contract: Contract) -> Non
         assert write_object(contract, NextHopKind.REMOVE, A).errno == 0
 
 
-async def test_a_gateway_may_stand_on_a_route_through_several_links(contract: Contract) -> None:
+async def test_a_gateway_may_be_resolved_by_a_route_through_several_links(
+    contract: Contract,
+) -> None:
     fill(contract)
     form = Hop(Address.parse("2001:db8:77::1"), contract.v1)
     assert do(contract.kernel, OpKind.INSTALL, key("2001:db8:77::1/128"), through(LINKS)).errno == 0
     assert write_object(contract, NextHopKind.INSTALL, WEIGHTY, form).errno == 0
 
 
-async def test_several_links_alone_are_an_object_or_nothing_for_ipv6(contract: Contract) -> None:
+async def test_several_links_without_gateways_need_an_object_for_ipv6(contract: Contract) -> None:
     alone = tuple(NextHop(None, ifindex) for ifindex in sorted((contract.v0, contract.v1)))
     value = RouteValue.canonical(RouteType.UNICAST, alone)
     outcome = do(contract.kernel, OpKind.INSTALL, key("2001:db8:5::/48"), value)
@@ -219,10 +223,10 @@ async def test_several_links_alone_are_an_object_or_nothing_for_ipv6(contract: C
     assert do(contract.kernel, OpKind.INSTALL, key("203.0.113.0/24"), value).errno == 0
 
 
-async def test_a_gateway_that_is_our_own_address_is_refused_until_it_has_left(
+async def test_a_gateway_that_is_our_own_address_is_refused_until_the_address_is_removed(
     contract: Contract,
 ) -> None:
-    """The kernel takes an IPv4 one, and would send packets to nobody: scope host."""
+    """The kernel accepts an IPv4 one with the scope host, and its packets would reach no router."""
     form = Hop(Address.parse("192.0.0.9"), contract.v0)
     contract.add_own("192.0.0.9/24")
     for kind in (NextHopKind.INSTALL, NextHopKind.REPLACE):
@@ -236,8 +240,10 @@ async def test_a_gateway_that_is_our_own_address_is_refused_until_it_has_left(
     assert objects(contract) == {}
 
 
-async def test_the_scope_that_a_gateway_got_is_read(namespace: Namespace) -> None:
-    """An object of an earlier life, written while its gateway was an address of the host."""
+async def test_the_scope_of_a_gateway_is_read(namespace: Namespace) -> None:
+    """Such an object was written by an earlier daemon while its gateway was an address of
+    the host.
+    """
     namespace.add_address("v0", "192.0.0.9/24")
     form = Hop(Address.parse("192.0.0.9"), namespace.ifindexes["v0"])
     with namespace.here.inside(), RequestSocket(205) as requests:
@@ -250,11 +256,13 @@ async def test_the_scope_that_a_gateway_got_is_read(namespace: Namespace) -> Non
         assert requests.dump_nexthops() == [SeenNextHop(A, 205, form)]
 
 
-async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namespace) -> None:
+async def test_objects_of_other_programs_are_reported_and_our_own_are_not(
+    namespace: Namespace,
+) -> None:
     heard: list[tuple[SeenNextHop, bool]] = []
     news = trio.Event()
 
-    def hear(seen: SeenNextHop, is_removed: bool) -> None:
+    def receive(seen: SeenNextHop, is_removed: bool) -> None:
         heard.append((seen, is_removed))
         if is_removed:
             news.set()
@@ -268,7 +276,7 @@ async def test_objects_of_others_are_heard_and_our_own_are_not(namespace: Namesp
         on_link=lambda _change: None,
         on_route=lambda _route, _is_removed, _is_replacing: None,
         on_rule=lambda: None,
-        on_nexthop=hear,
+        on_nexthop=receive,
         on_overrun=lambda _reason: None,
         on_failure=lambda _error: None,
     )

@@ -1,4 +1,6 @@
-"""Policy rules and the real kernel: how `ip rule` and pyroute2 read them, what a removal takes."""
+"""Policy rules and the real kernel: how `ip rule` and pyroute2 read them, and what a removal
+removes.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ EXAMPLES = 60
 NEWER = {"dscp", "dscp_mask", "flowlabel", "flowlabel_mask", "sport_mask", "dport_mask"}
 """Keys of JSON that iproute2 has since 6.12, 6.14 and 6.15."""
 BY_NAME = {"iif_detached", "oif_detached", "unresolved", "protocol"}
-"""Keys that say something about the rule's surroundings, or about its owner."""
+"""Keys that describe the rule's surroundings or its owner."""
 
 
 @contextlib.contextmanager
@@ -54,7 +56,7 @@ def requests(namespace: Namespace) -> Iterator[RequestSocket]:
 
 
 def ours(kernel: RuleKernel) -> list[PolicyRule]:
-    """The rules of ours, in the kernel's order."""
+    """Our rules, in the kernel's order."""
     seen = trio.run(kernel.dump_rules)
     return [entry.rule for entry in seen if entry.protocol == 205]
 
@@ -66,7 +68,7 @@ def clear(kernel: RuleKernel) -> None:
 
 
 def shown_by_ip(rule: PolicyRule) -> dict[str, Any]:
-    """The row of `ip -j rule` for the only rule of ours."""
+    """The row of `ip -j rule` for our only rule."""
     family = "-4" if rule.family is Family.IPV4 else "-6"
     command = ["ip", family, "-j", "rule", "list", "proto", "205"]
     done = subprocess.run(command, capture_output=True, check=True)
@@ -75,7 +77,7 @@ def shown_by_ip(rule: PolicyRule) -> dict[str, Any]:
 
 
 def pyroute2_reads(requests: RequestSocket, rule: PolicyRule) -> dict[str, Any]:
-    """Attributes of the only rule of ours, as pyroute2 decodes what the kernel sends."""
+    """Attributes of our only rule, as pyroute2 decodes the kernel's message."""
 
     async def dump() -> list[dict[str, Any]]:
         found = []
@@ -98,7 +100,7 @@ def pyroute2_reads(requests: RequestSocket, rule: PolicyRule) -> dict[str, Any]:
 
 
 def expected_of_pyroute2(rule: PolicyRule) -> dict[str, Any]:
-    """What pyroute2 is to find, and None for what is not to be there."""
+    """The attributes that pyroute2 must find, and None for those that must be absent."""
     return {
         "action": int(rule.action),
         "tos": rule.tos,
@@ -128,12 +130,12 @@ def check_round_trip(requests: RequestSocket, rule: PolicyRule) -> None:
         shown, fields = shown_by_ip(rule), rule.fields()
         if rule.is_l3mdev or rule.action is RuleAction.NOP:
             fields.pop("table", None)
-        if "ipproto" in fields:  # by /etc/protocols there, by a table here
+        if "ipproto" in fields:  # `ip` names it by /etc/protocols, we by a table
             fields["ipproto"] = shown["ipproto"] = None
         if "tos" in fields:  # `ip` has names for some
             fields["tos"] = shown["tos"] = None
         if rule.suppress_prefix_len is not None and rule.is_l3mdev:
-            fields.pop("suppress_prefixlen")  # `ip` shows it beside a table only
+            fields.pop("suppress_prefixlen")  # `ip` shows it only beside a table
         if rule.suppress_group is not None and (rule.is_l3mdev or rule.suppress_group == 0):
             shown.pop("suppress_ifgroup", None)
             fields.pop("suppress_ifgroup")
@@ -179,7 +181,7 @@ def test_the_text_is_that_of_ip_rule(requests: RequestSocket) -> None:
     clear(requests)
 
 
-# --- removals: what the fake promises about the kernel
+# --- removals: the fake removes the same rules as the kernel
 
 POOL = [
     PolicyRule(Family.IPV4, 50, table_id=100, source=Prefix.parse("10.0.0.0/8")),
@@ -217,7 +219,7 @@ def test_a_removal_takes_the_same_rule_in_both_kernels(requests: RequestSocket) 
     check_same(requests)
 
 
-def test_a_removal_leaves_the_rules_of_others(requests: RequestSocket) -> None:
+def test_a_removal_does_not_affect_the_rules_of_other_programs(requests: RequestSocket) -> None:
     rule = PolicyRule(Family.IPV6, 50, table_id=100)
     with opened(77) as other:
         assert other.add_rule(rule).errno == 0

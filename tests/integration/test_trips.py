@@ -1,4 +1,4 @@
-"""The tool that counts the files of a trip finds the ones where a route has to be."""
+"""The tool that counts the files of a trip finds the files that a route must pass."""
 
 from __future__ import annotations
 

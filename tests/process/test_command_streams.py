@@ -1,4 +1,6 @@
-"""The command `routed` where its output cannot be written: the exit status is the truth."""
+"""The command `routed` where its output cannot be written: its exit status is right
+nevertheless.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from routed.parent.daemonize import OPEN_FILES_MIN
 GOOD = "router_id: 10.255.0.1\nuser: root\npid_file: {directory}/routed.pid\n"
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
-"""For a program that would wait for ever."""
+"""The limit for a program that would wait for ever."""
 
 CHOOSE_START = """
 import sys
@@ -45,7 +47,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("redirections", ["", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
 @pytest.mark.parametrize(("text", "status"), [("", 0), ("statik: []\n", 2)])
-def test_a_check_has_its_status_wherever_its_words_go(
+def test_a_check_has_its_status_wherever_its_output_goes(
     config: Path, text: str, status: int, redirections: str
 ) -> None:
     config.write_text(config.read_text() + text)
@@ -55,7 +57,7 @@ def test_a_check_has_its_status_wherever_its_words_go(
 
 
 @pytest.mark.parametrize("option", ["--version", "--print-schema", "--help", "--import-kernel"])
-def test_an_answer_that_cannot_be_written_has_a_status_of_its_own(option: str) -> None:
+def test_an_answer_that_cannot_be_written_has_its_own_status(option: str) -> None:
     done = run(f"-m routed {option}", ">/dev/full")
     assert (done.returncode, done.stderr) == (
         5, "routed: standard output cannot be written: No space left on device\n",
@@ -64,7 +66,7 @@ def test_an_answer_that_cannot_be_written_has_a_status_of_its_own(option: str) -
     assert run(f"-m routed {option}", "| head -c 1").stderr == ""
 
 
-def test_a_wrong_command_line_has_its_status_wherever_its_words_go() -> None:
+def test_a_wrong_command_line_has_its_status_wherever_its_output_goes() -> None:
     assert "unrecognized arguments: --nonsense" in run("-m routed --nonsense", "").stderr
     assert run("-m routed --nonsense", "2>/dev/full").returncode == 2
 
@@ -73,7 +75,7 @@ def test_a_message_is_lost_where_it_cannot_be_written() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     write_message("x", full)
     read_end, write_end = os.pipe()
-    write_message("x" * 100_000, write_end)  # more than it holds, and nobody reads
+    write_message("x" * 100_000, write_end)  # more than the pipe holds, and it has no reader
     assert os.read(read_end, 100_000).startswith(b"xxxx")
     os.close(read_end)
     write_message("x", write_end)
@@ -90,7 +92,7 @@ def test_a_check_refuses_a_log_that_is_the_pid_file_by_a_link(config: Path) -> N
     assert "is the same file as" in done.stderr
 
 
-def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None:
+def test_a_start_with_a_message_waits_for_no_reader(config: Path) -> None:
     last_good = ConfigHistory(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force(config.read_text())
     config.write_text(config.read_text() + "static: [{prefix: 10.9.0.0/16, type: blackhole}]\n")
@@ -99,7 +101,7 @@ def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None
     last_good.keep()
     program = [sys.executable, "-c", CHOOSE_START, str(config)]
     read_end, write_end = os.pipe()
-    write_message("x" * 100_000, write_end)  # it is full
+    write_message("x" * 100_000, write_end)  # the pipe is full
     for stderr in (write_end, os.open("/dev/full", os.O_WRONLY)):
         done = subprocess.run(
             program, stdout=subprocess.PIPE, stderr=stderr, timeout=TIMEOUT_S, check=False
@@ -110,14 +112,14 @@ def test_a_start_with_something_to_say_waits_for_no_reader(config: Path) -> None
 
 
 @pytest.mark.parametrize("message", ["", "routed: 1 of 2 routes in the kernel"])
-def test_a_start_in_the_background_has_its_status_where_its_words_cannot_be_written(
+def test_a_start_in_the_background_has_its_status_where_its_output_cannot_be_written(
     message: str,
 ) -> None:
     program = f"from routed.parent.daemonize import daemonize; daemonize().report(0, {message!r})"
     assert run('-c "$1"', "2>/dev/full", program).returncode == 0
 
 
-def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: Path) -> None:
+def test_a_start_with_a_refused_configuration_for_want_of_another_is_reported(config: Path) -> None:
     last_good = ConfigHistory(str(config.parent / "routed.pid"), pytest.fail)
     last_good.put_in_force("what was confirmed")
     last_good.refuse(config.read_text())
@@ -131,8 +133,8 @@ def test_a_start_by_a_refused_configuration_for_want_of_another_is_said(config: 
     )
 
 
-def test_a_path_that_cannot_be_shown_is_refused_by_a_check_and_by_a_start(config: Path) -> None:
-    """The check said `ok`, and the start ended with a traceback."""
+def test_a_path_that_cannot_be_displayed_is_refused_by_a_check_and_by_a_start(config: Path) -> None:
+    """Otherwise the check would print `ok`, and the start would end with a traceback."""
     odd = os.fsencode(config.parent) + b"/n\xff.yaml"
     os.rename(config, odd)
     for option in ("--check", "-f"):

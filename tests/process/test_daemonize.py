@@ -1,4 +1,4 @@
-"""The double fork and its pipe, with real processes: the shell's exit status is the truth."""
+"""The double fork and its pipe, with real processes: the exit status for the shell is right."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_failure_is_its_status_and_its_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["die", "raise"])
-def test_a_daemon_that_dies_without_a_word_is_an_error(tmp_path: Path, mode: str) -> None:
+def test_a_daemon_that_dies_without_a_message_is_an_error(tmp_path: Path, mode: str) -> None:
     done = run(tmp_path, mode)
     assert done.returncode == 1
     assert "died before it was ready" in done.stderr
@@ -69,7 +69,7 @@ sys.stdin.read()
 """
 
 
-def test_the_pid_files_lock_dies_with_its_holder(tmp_path: Path) -> None:
+def test_the_lock_of_the_pid_file_ends_with_its_holder(tmp_path: Path) -> None:
     from routed.parent.pidfile import AlreadyRunning, PidFile
 
     path = tmp_path / "deep" / "routed.pid"

@@ -1,8 +1,8 @@
-"""Descriptors of strangers whose close(2) does not end: nobody else waits for them.
+"""Descriptors sent by clients whose close(2) does not end: no other client waits for them.
 
-Each stranger sends a TCP socket with SO_LINGER whose peer does not read. Whoever closes its last
-copy waits for as long as the stranger likes. On Linux 6.16 the kernel refuses to send it; on older
-kernels threads close it. (Findings S3, S3b, S3c.)
+Each client sends a TCP socket with SO_LINGER whose peer does not read. The process that closes its
+last copy waits for as long as the client chooses. On Linux 6.16 the kernel refuses to send it; on
+older kernels threads close it. (Findings S3, S3b, S3c.)
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ class LingeringSocket:
                 self._sent.send(CHUNK)
         self._set_linger(LINGER_S)
 
-    def give_to(self, connection: socket.socket, message: bytes) -> None:
-        """Send it with a message, and keep no copy; the receiver must not have read it yet."""
+    def send_to(self, connection: socket.socket, message: bytes) -> None:
+        """Send the socket with a message, and keep no copy; the receiver must not have
+        read it yet.
+        """
         try:
             socket.send_fds(connection, [message], [self._sent.fileno()])
-        except PermissionError:  # the receiver takes none
+        except PermissionError:  # the receiver accepts no descriptor
             self._set_linger(0)
             connection.send(message)
         self._sent.close()
@@ -68,17 +70,17 @@ class LingeringSocket:
 
 
 @pytest.fixture
-def strangers() -> Iterator[list[LingeringSocket]]:
-    """More than there are threads that close."""
+def clients() -> Iterator[list[LingeringSocket]]:
+    """More clients than there are threads that close."""
     them = [LingeringSocket() for _ in range(CLOSING_THREADS_MAX + 2)]
     yield them
-    for stranger in them:
-        stranger.end()
+    for client in them:
+        client.end()
 
 
 @pytest.mark.parametrize("role", ["none", "read"])
-def test_the_management_server_waits_for_no_strangers_close(
-    tmp_path: Path, strangers: list[LingeringSocket], role: str
+def test_the_management_server_does_not_wait_for_the_close_of_a_client_s_descriptor(
+    tmp_path: Path, clients: list[LingeringSocket], role: str
 ) -> None:
     path = tmp_path / "routed.sock"
     readers = frozenset({os.getuid()} if role == "read" else ())
@@ -86,10 +88,10 @@ def test_the_management_server_waits_for_no_strangers_close(
     daemon = FakeDaemon()
     server = ServerThread(path, daemon, access)
     connections = []
-    for stranger in strangers:  # before anybody reads, so that the server's copy is the last one
+    for client in clients:  # before the server reads, so that the server's copy is the last one
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.connect(str(path))
-        stranger.give_to(connection, b"x" * 20)
+        client.send_to(connection, b"x" * 20)
         connections.append(connection)
     server.start()
     try:
@@ -98,26 +100,26 @@ def test_the_management_server_waits_for_no_strangers_close(
             with contextlib.suppress(ConnectionResetError):
                 while connection.recv(1 << 17):
                     pass
-        server.wait_until(lambda: True)  # its loop turns
+        server.wait_until(lambda: True)  # the server's loop runs
     finally:
-        for stranger in strangers:
-            stranger.end()
+        for client in clients:
+            client.end()
         server.stop()
         daemon.close()
         for connection in connections:
             connection.close()
 
 
-def test_the_metrics_server_waits_for_no_strangers_close(
-    tmp_path: Path, strangers: list[LingeringSocket]
+def test_the_metrics_server_does_not_wait_for_the_close_of_a_client_s_descriptor(
+    tmp_path: Path, clients: list[LingeringSocket]
 ) -> None:
     path = str(tmp_path / "metrics.sock")
     opened = open_metrics_listener(path, "", 0)
     connections = []
-    for stranger in strangers:
+    for client in clients:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(path)
-        stranger.give_to(connection, b"x")
+        client.send_to(connection, b"x")
         connections.append(connection)
     server = MetricsServer(opened.dup(), lambda _: "up 1\n", lambda _: True, lambda _: None)
     tokens: list[trio.lowlevel.TrioToken] = []
@@ -135,8 +137,8 @@ def test_the_metrics_server_waits_for_no_strangers_close(
             scraper.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             assert scraper.recv(15) == b"HTTP/1.1 200 OK"
     finally:
-        for stranger in strangers:
-            stranger.end()
+        for client in clients:
+            client.end()
         tokens[0].run_sync_soon(server.stop)
         thread.join(DEADLINE_S)
         close_listener(opened)

@@ -1,4 +1,6 @@
-"""The C extensions are optional: what is there is said, and without a compiler all goes on."""
+"""The C extensions are optional: `--version` shows which ones are present, and all works without a
+compiler.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def version(prelude: str = "") -> str:
     return done.stdout.strip()
 
 
-def test_version_says_which_halves_work_on_the_fib() -> None:
+def test_version_shows_which_implementations_of_the_fib_are_used() -> None:
     searched, written, tables = (
         "Python" if half is None else "C" for half in (native, native_parts, kernel_tables.native)
     )
@@ -54,7 +56,7 @@ def test_version_says_which_halves_work_on_the_fib() -> None:
         ("routed.fib.routes", "_routes", "tables in Python)"),
     ],
 )
-def test_an_extension_of_another_layout_is_not_used(package: str, module: str, said: str) -> None:
+def test_an_extension_with_another_layout_is_not_used(package: str, module: str, said: str) -> None:
     other = (
         f"import sys, types, {package}; other = types.ModuleType('{package}.{module}'); "
         f"other.LAYOUT_VERSION = other.INTERFACE_VERSION = 0; {package}.{module} = other; "

@@ -1,9 +1,9 @@
-"""Readers beside a writer that churns and is killed, really in parallel.
+"""Readers in parallel with a writer that changes everything and is killed.
 
-The table is made so that every answer can be checked without asking anybody: in generation g each
-route's metric is g, and every generation replaces or removes what the one before had. The oracle's
-answer of generation g is computed from g alone (`present_in`), so a reader needs to know only which
-generations there were between the start and the end of its call.
+The contents of the table allow each answer to be checked without communication: in generation g
+each route's metric is g, and every generation replaces or removes the routes of the one before. The
+expected answer of generation g is computed from g alone (`present_in`), so a reader needs only the
+generations that existed between the start and the end of its call.
 
 A burst is published prefix by prefix, so during the burst that leads to generation g a reader may
 see either side: generations from the one before the call to the one after its end are right.
@@ -34,12 +34,12 @@ PREFIXES = 400
 READERS = 4
 KILLS = 6
 ANSWERS = 400
-"""That each reader checks for each writer, half of them after its end."""
+"""The answers that each reader checks for each writer, half of them after its end."""
 DEADLINE_S = 60.0
 
 
 def prefixes() -> list[Prefix]:
-    """Nested ones of both families; the last few crowd one slot."""
+    """Nested prefixes of both families; the last few are in one slot."""
     rng = random.Random(5)
     found: set[Prefix] = set()
     while len(found) < PREFIXES:
@@ -64,7 +64,7 @@ def burst(table: list[Prefix], generation: int) -> Iterator[BestChange]:
 
 
 def write_for_ever(channel: socket.socket, name: str) -> None:
-    """The child: hand the snapshot out, then change everything, again and again."""
+    """In the child: pass the snapshot on, then change everything, again and again."""
     writer = Writer(PARTS[name])
     table = prefixes()
     writer.apply(*burst(table, 1))
@@ -78,9 +78,10 @@ def write_for_ever(channel: socket.socket, name: str) -> None:
 def answers_of(
     table: list[Prefix], addr_bits: int, family: Family, first: int, last: int
 ) -> set[int]:
-    """The metrics that are right for an address in generations from `first` to `last`; 0 for none.
+    """Return the metrics that are right for an address in generations from `first` to `last`; 0 for
+    none.
 
-    What is published at once is one prefix, so during a burst the longest match may be one of the
+    A single prefix is published at a time, so during a burst the longest match may be one of the
     old table and one of the new: any that is in either and is hidden by none that is in both.
     """
     covering = [
@@ -106,7 +107,9 @@ def answers_of(
 
 
 def read_and_check(channel: socket.socket, name: str) -> None:
-    """The child: ask, and hold every answer against the oracle; say how many were right."""
+    """In the child: look up addresses, compare every answer with the expected ones. Returns how
+    many were right.
+    """
     _, ancillary, _, _ = channel.recvmsg(16, descriptor_space())
     (descriptor,) = take_descriptors(ancillary)
     search = make_search if name == "native" else PythonSearch
@@ -158,15 +161,16 @@ def main(role: str, descriptor: str, *arguments: str) -> None:
             read_and_check(channel, *arguments)
 
 
-def hear(channel: socket.socket, word: bytes) -> None:
+def receive(channel: socket.socket, word: bytes) -> None:
     channel.settimeout(DEADLINE_S)
     assert channel.recv(16) == word
 
 
 @pytest.mark.slow
 def test_readers_survive_a_writer_that_is_killed_in_the_middle() -> None:
-    """Each writer, in Python and native in turns, is killed at another instruction; no reader
-    crashes, hangs or answers wrongly."""
+    """Each writer, in Python and native in turns, is killed at another instruction. No reader
+    crashes, hangs or answers wrongly.
+    """
     for kill in range(KILLS):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         writer = start("writer", theirs, list(PARTS)[kill % len(PARTS)])
@@ -182,16 +186,16 @@ def test_readers_survive_a_writer_that_is_killed_in_the_middle() -> None:
                 socket.send_fds(channel, [b"snapshot"], descriptors)
             os.close(descriptors[0])
             for _, channel in readers:
-                hear(channel, b"reading")
+                receive(channel, b"reading")
             for _, channel in readers:
-                hear(channel, b"checked")
+                receive(channel, b"checked")
             assert writer.poll() is None, "it wrote until it was killed"
             writer.send_signal(signal.SIGKILL)
             writer.wait(DEADLINE_S)
             for _, channel in readers:
                 channel.send(b"killed")
             for process, channel in readers:
-                hear(channel, b"right")
+                receive(channel, b"right")
                 assert process.wait(DEADLINE_S) == 0
         finally:
             for process in [writer, *(process for process, _ in readers)]:

@@ -1,4 +1,6 @@
-"""Threads that a file system may never let go: what they share with the process."""
+"""Threads that a file system may block for ever, and the resources that they share with the
+process.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from waiting import wait_until
 
 
 def descriptors(thread_id: int) -> list[str]:
-    """What a thread has open, by name; the standard streams aside."""
+    """The open descriptors of a thread by name, except for the standard streams."""
     directory = Path(f"/proc/self/task/{thread_id}/fd")
     names = []
     for entry in sorted(directory.iterdir()):
@@ -25,28 +27,28 @@ def descriptors(thread_id: int) -> list[str]:
             try:
                 names.append(os.readlink(entry))
             except OSError:
-                continue  # that of the listing itself
+                continue  # the descriptor of the listing itself
     return names
 
 
-def test_a_call_apart_holds_nothing_of_the_process_open() -> None:
-    """Its process may be dead and it may be in the kernel still; locks and names must be free."""
+def test_a_call_in_another_thread_holds_no_descriptor_of_the_process() -> None:
+    """Its process may be dead while it is still in the kernel; locks and names must be free."""
     with socket.socket() as held:
         assert f"socket:[{os.fstat(held.fileno()).st_ino}]" in descriptors(
             threading.get_native_id()
         )
         within = call_isolated(lambda: descriptors(threading.get_native_id()))
         assert not [name for name in within if not name.startswith("/proc/")]
-        held.getsockname()  # it is open still here
+        held.getsockname()  # it is still open here
 
 
-def test_a_call_apart_answers_and_fails_as_here() -> None:
+def test_a_call_in_another_thread_returns_and_raises_as_here() -> None:
     assert call_isolated(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         call_isolated(lambda: 1 // 0)
 
 
-def test_a_file_that_is_opened_apart_is_open_here(tmp_path: Path) -> None:
+def test_a_file_opened_in_another_thread_is_open_here(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("content")
     descriptor = open_isolated(lambda: os.open(path, os.O_RDONLY))
@@ -59,7 +61,7 @@ def test_a_file_that_is_opened_apart_is_open_here(tmp_path: Path) -> None:
     assert descriptors(threading.get_native_id()) == before
 
 
-def test_the_thread_of_a_log_file_holds_that_file_only_and_lets_go_of_it(tmp_path: Path) -> None:
+def test_the_thread_of_a_log_file_holds_that_file_only_and_releases_it(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with socket.socket():
         sink = FileSink(str(path), as_json=False, has_thread=True)

@@ -1,7 +1,8 @@
-"""The parent's side of the channel against an engine that was taken over, in a real process.
+"""The parent's side of the channel against an engine under an attacker's control, in a real
+process.
 
 Each attack is refused with a reason, the engine is ended where it broke a rule, the parent's
-descriptors and memory are as before, and it serves on.
+descriptors and memory are as before, and it continues to serve.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class ListSink:
 
 
 class Host:
-    """Takes everything and remembers it."""
+    """Accepts everything and records it."""
 
     def __init__(self) -> None:
         self.updates: list[FibUpdate] = []
@@ -138,8 +139,8 @@ class Host:
         self.reloads.append(request_id)
 
 
-class Siege:
-    """One engine under a script, and what the parent made of it."""
+class Attack:
+    """One engine that runs a script, and the parent's reaction."""
 
     def __init__(self, *, until_in_sync: bool = False) -> None:
         self.host = Host()
@@ -148,7 +149,7 @@ class Siege:
         self.sink = ListSink()
         self.log = Logger(self.sink, "parent", Level.DEBUG)
         self.tell: list[object] = []
-        """Sent to the engine once it is configured."""
+        """Messages for the engine once it is configured."""
         self.conduct = Conduct()
         self.status = ""
         self.session: EngineSession | None = None
@@ -158,7 +159,7 @@ class Siege:
         self.session = EngineSession(process, self.host, self.host.handlers, self.log, self.conduct)
         with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._settle, self.session)
+                nursery.start_soon(self._configure, self.session)
                 self.status = await self.session.run()
                 nursery.cancel_scope.cancel()
 
@@ -166,7 +167,7 @@ class Siege:
         assert self.session is not None
         self.session.kill()
 
-    async def _settle(self, session: EngineSession) -> None:
+    async def _configure(self, session: EngineSession) -> None:
         try:
             await session.prepare(CONFIG, (), begin)
             await session.commit()
@@ -195,7 +196,7 @@ def begin(total_bytes: int) -> ConfBegin:
 
 @pytest.fixture
 def take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
-    """Have the next engines run a script."""
+    """Let the next engines run a script."""
     path = tmp_path / "attack.py"
     command = (sys.executable, str(PROGRAM), str(path))
     monkeypatch.setattr(privsep, "ENGINE_COMMAND", command)
@@ -206,10 +207,10 @@ def take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
     return write
 
 
-async def besiege(*, until_in_sync: bool = False) -> Siege:
-    siege = Siege(until_in_sync=until_in_sync)
-    await siege.run()
-    return siege
+async def run_attack(*, until_in_sync: bool = False) -> Attack:
+    attack = Attack(until_in_sync=until_in_sync)
+    await attack.run()
+    return attack
 
 
 BREAKS_A_RULE = {
@@ -305,46 +306,50 @@ FLOODS = {"answers that nobody asked for", "reload requests without end"}
 async def test_a_broken_rule_ends_the_engine_with_its_reason(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    attack, reason = BREAKS_A_RULE[what]
-    # As before Linux 6.16, where descriptors arrive and must be judged.
+    script, reason = BREAKS_A_RULE[what]
+    # Before Linux 6.16 descriptors arrive and must be checked.
     monkeypatch.setattr(channel, "refuse_descriptors", lambda _: False)
     before = len(os.listdir("/proc/self/fd"))
-    # After the attack it listens: who ends it is the parent.
-    take_over(f"{attack}\nwhile True: take()\n")
-    siege = await besiege()
-    assert siege.status == "killed by SIGKILL", siege.sink.records
-    assert len(siege.problems) == 1
-    assert reason in siege.problems[0]
-    assert siege.conduct.violations == {"flood" if what in FLOODS else "channel": 1}
+    # After the attack the engine listens, so only the parent ends it.
+    take_over(f"{script}\nwhile True: take()\n")
+    attack = await run_attack()
+    assert attack.status == "killed by SIGKILL", attack.sink.records
+    assert len(attack.problems) == 1
+    assert reason in attack.problems[0]
+    assert attack.conduct.violations == {"flood" if what in FLOODS else "channel": 1}
     gc.collect()
-    with trio.fail_after(DEADLINE_S):  # a thread closes what the engine sent
+    with trio.fail_after(DEADLINE_S):  # a thread closes the descriptors that the engine sent
         await until(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
-async def test_an_engine_that_closes_its_channel_and_lives_on_is_ended(take_over: TakeOver) -> None:
+async def test_an_engine_that_closes_its_channel_and_does_not_exit_is_ended(
+    take_over: TakeOver,
+) -> None:
     take_over("take_configuration()\nchannel.close()\nread_nothing()\n")
-    siege = await besiege()
-    assert siege.status == "killed by SIGKILL"
-    assert siege.problems == ["it has closed the channel and still runs"]
-    assert siege.conduct.violations == {"channel": 1}
+    attack = await run_attack()
+    assert attack.status == "killed by SIGKILL"
+    assert attack.problems == ["it has closed the channel and still runs"]
+    assert attack.conduct.violations == {"channel": 1}
 
 
-async def test_an_engine_that_reads_nothing_is_ended_before_what_waits_fills_memory(
+async def test_an_engine_that_reads_nothing_is_ended_before_queued_messages_fill_memory(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("routed.parent.engine_process.send_queue.MESSAGES_MAX", 100)
     take_over("take_configuration()\nread_nothing()\n")
-    siege = Siege()
-    siege.tell = [LogLevelChanged("x" * 100)] * 100_000
-    await siege.run()
-    assert siege.status == "killed by SIGKILL"
-    assert siege.conduct.violations == {"flood": 1}
-    assert siege.session is not None
-    assert not siege.session._send_queue._messages
+    attack = Attack()
+    attack.tell = [LogLevelChanged("x" * 100)] * 100_000
+    await attack.run()
+    assert attack.status == "killed by SIGKILL"
+    assert attack.conduct.violations == {"flood": 1}
+    assert attack.session is not None
+    assert not attack.session._send_queue._messages
 
 
 async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: TakeOver) -> None:
-    """S3b: a friend's lingering socket, passed on by the engine, blocked its parent's close."""
+    """Otherwise another process's lingering socket, passed on by the engine, would block its
+    parent's close.
+    """
     if may_carry_descriptors_here():
         pytest.skip("this kernel lacks SO_PASSRIGHTS (Linux 6.16)")
     take_over(
@@ -353,10 +358,10 @@ async def test_a_configured_engine_cannot_send_descriptors_at_all(take_over: Tak
         "except PermissionError: send(internal.FibInSync(0))\n"
         "send(internal.LogEvent('sandboxed', {'by': 'refused'}))\n",
     )
-    siege = await besiege()
-    assert siege.problems == []
-    assert siege.host.in_sync == 1
-    assert siege.sink.fields_of("sandboxed") == [{"by": "refused"}]
+    attack = await run_attack()
+    assert attack.problems == []
+    assert attack.host.in_sync == 1
+    assert attack.sink.fields_of("sandboxed") == [{"by": "refused"}]
 
 
 def may_carry_descriptors_here() -> bool:
@@ -372,23 +377,23 @@ async def test_a_flood_of_log_lines_is_cut_and_counted(take_over: TakeOver) -> N
         f"for n in range({flood}): send(internal.LogEvent('sandboxed', {{'by': 'x'}}))\n"
         "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    siege = await besiege(until_in_sync=True)
-    lines = siege.sink.fields_of("sandboxed")
-    assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
+    attack = await run_attack(until_in_sync=True)
+    lines = attack.sink.fields_of("sandboxed")
+    assert attack.host.in_sync == 1, "the flood delayed, and lost nothing else"
     assert LOG_LINES_BURST <= len(lines) < flood
 
 
 async def test_a_flood_of_long_log_lines_is_cut_by_its_bytes(take_over: TakeOver) -> None:
-    """Control characters take six bytes each in the log, whatever they take on the channel."""
+    """A control character takes six bytes in the log, whatever it takes on the channel."""
     take_over(
         "take_configuration()\n"
         "for n in range(4000): send(internal.LogEvent('sandboxed', {'by': chr(1) * 2000}))\n"
         "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    siege = await besiege(until_in_sync=True)
-    assert siege.host.in_sync == 1, "the flood delayed, and lost nothing else"
-    assert siege.sink.fields_of("sandboxed")
-    written = sum(len(format_text(record).encode()) for record in siege.sink.records)
+    attack = await run_attack(until_in_sync=True)
+    assert attack.host.in_sync == 1, "the flood delayed, and lost nothing else"
+    assert attack.sink.fields_of("sandboxed")
+    written = sum(len(format_text(record).encode()) for record in attack.sink.records)
     assert written < 2 * LOG_BYTES_BURST
 
 
@@ -398,15 +403,15 @@ async def test_a_new_engine_has_no_new_budget_of_log_lines(take_over: TakeOver) 
         f"for n in range({LOG_LINES_BURST}): send(internal.LogEvent('sandboxed', {{'by': 'x'}}))\n"
         "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    first = await besiege(until_in_sync=True)
-    second = Siege(until_in_sync=True)
+    first = await run_attack(until_in_sync=True)
+    second = Attack(until_in_sync=True)
     second.conduct.log_budget = first.conduct.log_budget
     await second.run()
     assert second.host.in_sync == 1
     assert len(second.sink.fields_of("sandboxed")) < LOG_LINES_BURST // 2
 
 
-async def test_an_engine_cannot_silence_the_parents_own_lines(take_over: TakeOver) -> None:
+async def test_an_engine_cannot_suppress_the_parent_s_own_lines(take_over: TakeOver) -> None:
     """An event that both may log has a limit for each of them."""
     take_over(
         "take_configuration()\n"
@@ -414,36 +419,36 @@ async def test_an_engine_cannot_silence_the_parents_own_lines(take_over: TakeOve
         "for n in range(2000): send(internal.LogEvent('message-dropped', fields))\n"
         "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    siege = await besiege(until_in_sync=True)
-    assert len(siege.sink.fields_of("message-dropped")) < 2000
-    siege.log.emit("message-dropped", message="Ping", problem="mine")
-    last = siege.sink.records[-1]
+    attack = await run_attack(until_in_sync=True)
+    assert len(attack.sink.fields_of("message-dropped")) < 2000
+    attack.log.emit("message-dropped", message="Ping", problem="mine")
+    last = attack.sink.records[-1]
     assert (last.process, last.fields["problem"]) == ("parent", "mine")
 
 
-async def test_a_message_that_cannot_be_sent_costs_that_message(take_over: TakeOver) -> None:
+async def test_a_message_that_cannot_be_sent_loses_that_message_only(take_over: TakeOver) -> None:
     take_over(
         "take_configuration()\ntake_until(internal.Ping)\n"
         "while take_until(internal.MessagesDropped).count < 2:\n    pass\n"
         "send(internal.FibInSync(0))\nread_nothing()\n",
     )
-    siege = Siege(until_in_sync=True)
-    siege.tell = [
+    attack = Attack(until_in_sync=True)
+    attack.tell = [
         ReloadFinished(True, ("a line",), changes_state=object()),  # type: ignore[arg-type]
         LinksComplete(((Address.parse("fe80::1"), 1),) * 1001),
         Ping(),
     ]
-    await siege.run()
-    assert siege.host.in_sync == 1, "what was queued after it has arrived"
-    assert siege.conduct.messages_dropped == {"ReloadFinished": 1, "LinksComplete": 1}
-    dropped = siege.sink.fields_of("message-dropped")
+    await attack.run()
+    assert attack.host.in_sync == 1, "what was queued after it has arrived"
+    assert attack.conduct.messages_dropped == {"ReloadFinished": 1, "LinksComplete": 1}
+    dropped = attack.sink.fields_of("message-dropped")
     assert [fields["message"] for fields in dropped] == ["ReloadFinished", "LinksComplete"]
 
 
 async def test_a_long_name_of_an_event_ends_the_engine_and_nothing_else(
     take_over: TakeOver,
 ) -> None:
-    """The reason quotes it, and is cut."""
+    """The reason quotes the name, and is truncated."""
     take_over(
         "take_configuration()\n"
         "import msgpack\n"
@@ -451,9 +456,9 @@ async def test_a_long_name_of_an_event_ends_the_engine_and_nothing_else(
         "send_raw(pack_frame(Frame(40, 0, body), INTERNAL_FRAME_MAX_BYTES))\n"
         "while True: take()\n"
     )
-    siege = await besiege()
-    assert siege.status == "killed by SIGKILL"
-    (problem,) = siege.problems
+    attack = await run_attack()
+    assert attack.status == "killed by SIGKILL"
+    (problem,) = attack.problems
     assert len(problem) < 1000
 
 
@@ -463,96 +468,98 @@ async def test_an_engine_of_another_version_gets_no_message(take_over: TakeOver)
         "send(internal.EngineHello('9.9.9', bytes(16)))\n"
         "channel.recv(1)\nos._exit(3)\n"
     )
-    siege = await besiege()
-    assert siege.session is not None
-    assert siege.session.other_version == "9.9.9"
-    assert siege.status == "killed by SIGKILL"
-    assert siege.conduct.violations == {}, "it is no offence"
+    attack = await run_attack()
+    assert attack.session is not None
+    assert attack.session.other_version == "9.9.9"
+    assert attack.status == "killed by SIGKILL"
+    assert attack.conduct.violations == {}, "it is no offence"
 
 
-async def test_an_engine_that_says_no_version_gets_no_message(take_over: TakeOver) -> None:
+async def test_an_engine_that_sends_no_version_gets_no_message(take_over: TakeOver) -> None:
     take_over("# says_no_hello\nsend(internal.Pong())\nchannel.recv(1)\nos._exit(3)\n")
-    siege = await besiege()
-    assert siege.session is not None
-    assert siege.session.other_version == "unknown"
-    assert siege.status == "killed by SIGKILL"
+    attack = await run_attack()
+    assert attack.session is not None
+    assert attack.session.other_version == "unknown"
+    assert attack.status == "killed by SIGKILL"
 
 
-async def test_other_tasks_of_the_parent_have_their_turns_during_a_flood(
+async def test_other_tasks_of_the_parent_run_during_a_flood(
     take_over: TakeOver,
 ) -> None:
     take_over(
         "take_configuration()\nfor n in range(20_000): send(internal.FibInSync(0))\nos._exit(7)\n"
     )
-    siege = Siege()
+    attack = Attack()
     turns_during = []
 
-    async def live() -> None:
+    async def count_turns() -> None:
         while True:
             await trio.lowlevel.checkpoint()
-            if 0 < siege.host.in_sync < 20_000:
-                turns_during.append(siege.host.in_sync)
+            if 0 < attack.host.in_sync < 20_000:
+                turns_during.append(attack.host.in_sync)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(live)
-        await siege.run()
+        nursery.start_soon(count_turns)
+        await attack.run()
         nursery.cancel_scope.cancel()
-    assert siege.status == "exit status 7"
-    # At most a few messages between two turns, whatever the machine.
+    assert attack.status == "exit status 7"
+    # There are a few messages at most between two turns, on any machine.
     assert len(turns_during) > 5_000
 
 
-async def test_other_tasks_of_the_parent_have_their_turns_while_it_prints_without_end(
+async def test_other_tasks_of_the_parent_run_while_the_engine_prints_without_end(
     take_over: TakeOver,
 ) -> None:
     take_over("take_configuration()\nwhile True: os.write(1, b'x\\n' * 32768)\n")
-    siege = Siege()
+    attack = Attack()
 
-    async def live() -> None:
-        while not siege.sink.fields_of("engine-output"):
+    async def count_turns() -> None:
+        while not attack.sink.fields_of("engine-output"):
             await trio.lowlevel.checkpoint()
         for _ in range(100):
             await trio.lowlevel.checkpoint()
-        assert siege.session is not None
-        siege.session.kill()
+        assert attack.session is not None
+        attack.session.kill()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(live)
-        await siege.run()
-    assert siege.status == "killed by SIGKILL"
+        nursery.start_soon(count_turns)
+        await attack.run()
+    assert attack.status == "killed by SIGKILL"
 
 
-async def test_answers_that_are_not_taken_are_no_answers(take_over: TakeOver) -> None:
-    """Else an engine that asks on and on, and does not read, would have the parent keep it all."""
+async def test_answers_that_are_not_read_are_dropped(take_over: TakeOver) -> None:
+    """Otherwise an engine that sends requests and does not read would make the parent queue all
+    answers.
+    """
     take_over(
         "take_configuration()\nfor n in range(1, 1_000_000): "
         "send(internal.LogLevelRequested('info'), request_id=n)"
     )
-    siege = Siege()
+    attack = Attack()
     waiting = []
 
     def answer(_request: LogLevelRequested, request_id: int) -> None:
-        assert siege.session is not None
-        # As many bytes as an answer about nexthop objects has.
-        siege.session.send(ReloadFinished(True, ("x" * 50_000,)), request_id=request_id)
-        waiting.append(len(siege.session._send_queue))
+        assert attack.session is not None
+        # An answer about nexthop objects has this many bytes.
+        attack.session.send(ReloadFinished(True, ("x" * 50_000,)), request_id=request_id)
+        waiting.append(len(attack.session._send_queue))
 
-    siege.host.on_level = answer
-    await siege.run()
-    assert siege.problems == [f"{REQUESTS_MAX + 1} requests at once"]
-    assert siege.conduct.violations == {"flood": 1}
+    attack.host.on_level = answer
+    await attack.run()
+    assert attack.problems == [f"{REQUESTS_MAX + 1} requests at once"]
+    assert attack.conduct.violations == {"flood": 1}
     assert max(waiting) <= REQUESTS_MAX
 
 
-async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOver) -> None:
-    """What it should know is state: a million changes of a link are one message."""
+async def test_queues_for_an_engine_that_does_not_read_do_not_grow(take_over: TakeOver) -> None:
+    """The queue holds state: a million changes of a link are one message."""
     take_over("take_configuration()\nread_nothing()\n")
-    siege = Siege()
+    attack = Attack()
 
-    async def pester() -> None:
-        while siege.session is None or not siege.session.is_running:
+    async def change_for_ever() -> None:
+        while attack.session is None or not attack.session.is_running:
             await trio.lowlevel.checkpoint()
-        session = siege.session
+        session = attack.session
         for _ in range(100_000):
             session.mark_link(7)
             session.mark_progress()
@@ -560,51 +567,52 @@ async def test_an_engine_that_does_not_read_makes_nothing_grow(take_over: TakeOv
         session.kill()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pester)
-        await siege.run()
-    assert siege.status == "killed by SIGKILL"
+        nursery.start_soon(change_for_ever)
+        await attack.run()
+    assert attack.status == "killed by SIGKILL"
 
 
 async def test_a_socket_for_an_engine_that_has_just_died_is_not_kept(take_over: TakeOver) -> None:
-    """A link may come up before the next engine is there: a NUP socket that stayed open would keep
-    its port from every other."""
+    """A link may come up before the next engine runs: a NUP socket that stayed open would keep its
+    port in use.
+    """
     take_over("take_configuration()\nos._exit(3)\n")
-    siege = await besiege()
-    assert siege.session is not None
-    assert not siege.session.is_running
+    attack = await run_attack()
+    assert attack.session is not None
+    assert not attack.session.is_running
     descriptor = os.memfd_create("socket")
-    siege.session.send(SocketReady(SocketKind.NEIGHBOR, 7, None), descriptor=descriptor)
+    attack.session.send(SocketReady(SocketKind.NEIGHBOR, 7, None), descriptor=descriptor)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
 
-async def test_a_reason_without_end_is_cut(
+async def test_a_very_long_reason_is_truncated(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be a line of the log."""
+    """Otherwise it would be a very long line of the log."""
     take_over(
         "begin = take_until(internal.ConfBegin)\ntake_until(internal.ConfDrain)\n"
         "send(internal.ConfReady(begin.generation, 'x' * 50_000))\nread_nothing()\n"
     )
-    siege = Siege()
+    attack = Attack()
     reasons: list[str] = []
 
-    async def settle(session: EngineSession) -> None:
+    async def configure(session: EngineSession) -> None:
         with pytest.raises(EngineFailed) as failure:
             await session.prepare(CONFIG, (), begin)
         reasons.append(str(failure.value))
         session.kill()
 
-    monkeypatch.setattr(siege, "_settle", settle)
-    await siege.run()
+    monkeypatch.setattr(attack, "_configure", configure)
+    await attack.run()
     (reason,) = reasons
     assert reason.startswith("the engine refused the configuration: xxx")
     assert len(reason) < 1100
 
 
-async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> None:
-    """The bound is on what waits, not on a life's total."""
-    siege = Siege()
+async def test_read_answers_leave_space_for_further_requests(take_over: TakeOver) -> None:
+    """The bound applies to queued answers, not to all answers of one engine."""
+    attack = Attack()
     take_over(
         "take_configuration()\n"
         f"for n in range(1, {REQUESTS_MAX * 2}):\n"
@@ -614,12 +622,12 @@ async def test_answers_leave_room_for_further_requests(take_over: TakeOver) -> N
     )
 
     def answer(_request: ReloadRequested, request_id: int) -> None:
-        assert siege.session is not None
-        siege.session.send(ReloadFinished(True, ()), request_id=request_id)
+        assert attack.session is not None
+        attack.session.send(ReloadFinished(True, ()), request_id=request_id)
 
-    siege.host.on_reload = answer
-    await siege.run()
-    assert (siege.status, siege.problems) == ("exit status 3", [])
+    attack.host.on_reload = answer
+    await attack.run()
+    assert (attack.status, attack.problems) == ("exit status 3", [])
 
 
 needs_listener = pytest.mark.skipif(
@@ -641,10 +649,10 @@ async def test_refused_system_calls_are_counted_by_name(take_over: TakeOver) -> 
         "    counted = take_until(internal.RefusalsCounted)\n"
         "os._exit(5)\n"
     )
-    siege = await besiege()
-    assert (siege.status, siege.problems) == ("exit status 5", [])
-    assert siege.conduct.refusals == {"openat": 1, "setuid": 2, "kill": 1, "socket": 1}
-    assert [fields["call"] for fields in siege.sink.fields_of("sandbox-refused")][:2] == [
+    attack = await run_attack()
+    assert (attack.status, attack.problems) == ("exit status 5", [])
+    assert attack.conduct.refusals == {"openat": 1, "setuid": 2, "kill": 1, "socket": 1}
+    assert [fields["call"] for fields in attack.sink.fields_of("sandbox-refused")][:2] == [
         "openat",
         "setuid",
     ]
@@ -654,7 +662,9 @@ async def test_refused_system_calls_are_counted_by_name(take_over: TakeOver) -> 
 async def test_a_flood_of_refused_calls_is_left_to_the_kernel_and_ends_no_engine(
     take_over: TakeOver,
 ) -> None:
-    """A defect may put a refused call where a stranger decides how often it is made."""
+    """A defect may put a refused call where an unauthenticated sender decides how often it
+    is made.
+    """
     take_over(
         "import errno\ntell_of_refusals()\ntake_configuration()\n"
         "answers = set()\n"
@@ -662,33 +672,33 @@ async def test_a_flood_of_refused_calls_is_left_to_the_kernel_and_ends_no_engine
         "    except OSError as error:\n        answers.add(error.errno)\n"
         "os._exit(5 if answers == {errno.EPERM, errno.ENOSYS} else 1)\n"
     )
-    siege = await besiege()
-    assert (siege.status, siege.problems) == ("exit status 5", [])
-    assert siege.conduct.violations == {}
-    assert siege.conduct.refusals["setuid"] > REFUSALS_BURST
-    assert [fields["call"] for fields in siege.sink.fields_of("sandbox-uncounted")] == ["setuid"]
+    attack = await run_attack()
+    assert (attack.status, attack.problems) == ("exit status 5", [])
+    assert attack.conduct.violations == {}
+    assert attack.conduct.refusals["setuid"] > REFUSALS_BURST
+    assert [fields["call"] for fields in attack.sink.fields_of("sandbox-uncounted")] == ["setuid"]
 
 
 @needs_listener
-async def test_a_call_that_is_refused_while_the_engine_dies_troubles_nobody(
+async def test_a_call_that_is_refused_while_the_engine_dies_has_no_effect(
     take_over: TakeOver,
 ) -> None:
     take_over(
         "import threading\ntell_of_refusals()\ntake_configuration()\n"
-        "def pester():\n"
+        "def call_for_ever():\n"
         "    while True:\n        try:\n            os.open('/', 0)\n"
         "        except OSError:\n            pass\n"
-        "for _ in range(4):\n    threading.Thread(target=pester, daemon=True).start()\n"
+        "for _ in range(4):\n    threading.Thread(target=call_for_ever, daemon=True).start()\n"
         "while True:\n    take_until(internal.RefusalsCounted)\n    os._exit(6)\n"
     )
-    siege = await besiege()
-    assert siege.status == "exit status 6"
+    attack = await run_attack()
+    assert attack.status == "exit status 6"
 
 
-async def test_an_intruders_system_call_ends_it_by_sigsys(take_over: TakeOver) -> None:
+async def test_an_intruder_s_system_call_ends_it_by_sigsys(take_over: TakeOver) -> None:
     take_over("os.execv('/bin/true', ['true'])\n")
-    siege = await besiege()
-    assert siege.status == "killed by SIGSYS"
+    attack = await run_attack()
+    assert attack.status == "killed by SIGSYS"
 
 
 async def test_an_engine_that_hangs_is_ended(
@@ -696,12 +706,12 @@ async def test_an_engine_that_hangs_is_ended(
 ) -> None:
     monkeypatch.setattr(engine_session, "PULSE_S", 0.1)
     take_over("take_configuration()\nread_nothing()\n")
-    siege = await besiege()
-    assert siege.status == "killed by SIGKILL"
-    assert len(siege.sink.fields_of("engine-hangs")) == 1
+    attack = await run_attack()
+    assert attack.status == "killed by SIGKILL"
+    assert len(attack.sink.fields_of("engine-hangs")) == 1
 
 
-async def test_an_engine_that_answers_its_pings_lives(
+async def test_an_engine_that_answers_its_pings_continues(
     take_over: TakeOver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_session, "PULSE_S", 0.1)
@@ -713,19 +723,19 @@ async def test_an_engine_that_answers_its_pings_lives(
         "    send(internal.Pong())\n"
         "os._exit(4)\n"
     )
-    siege = await besiege()
-    assert siege.status == "exit status 4"
-    assert siege.sink.fields_of("engine-hangs") == []
+    attack = await run_attack()
+    assert attack.status == "exit status 4"
+    assert attack.sink.fields_of("engine-hangs") == []
 
 
 async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
-    """Have it run engines; returns why it gave up."""
+    """Let a supervisor run engines. Returns the reason why it stopped."""
 
-    async def settle(session: EngineSession) -> None:
+    async def configure(session: EngineSession) -> None:
         await session.prepare(CONFIG, (), begin)
         await session.commit()
 
-    life = EngineContext(host, host.handlers, settle, lambda _: None, lambda: True)
+    life = EngineContext(host, host.handlers, configure, lambda _: None, lambda: True)
     with trio.fail_after(DEADLINE_S), pytest.raises(EngineFailed) as failure:
         await supervisor.run(CONFIG.user, CONFIG.sandbox, life)
     return str(failure.value)
@@ -734,7 +744,7 @@ async def run_supervisor(supervisor: Supervisor, host: Host) -> str:
 async def test_a_daemon_gives_up_at_once_when_the_code_is_of_another_version(
     take_over: TakeOver,
 ) -> None:
-    """S26: five engines died one after another, and no line said why."""
+    """Otherwise five engines would die one after another, and no line would name the cause."""
     take_over(
         "# says_no_hello\n"
         "send(internal.EngineHello('9.9.9', bytes(16)))\n"
@@ -742,7 +752,7 @@ async def test_a_daemon_gives_up_at_once_when_the_code_is_of_another_version(
     )
     sink = ListSink()
     supervisor = Supervisor(Logger(sink, "parent", Level.DEBUG))
-    supervisor.restarts = 3  # it has worked before
+    supervisor.restarts = 3  # an earlier engine of this daemon worked
     why = await run_supervisor(supervisor, Host())
     assert "on disk: 9.9.9" in why
     assert "its routes stay" in why
@@ -754,7 +764,7 @@ async def test_a_daemon_gives_up_at_once_when_the_code_is_of_another_version(
 async def test_a_daemon_gives_up_at_once_when_half_of_the_code_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine ends before its first message, by a syntax error as a rule."""
+    """The engine usually ends with a syntax error before its first message."""
     (tmp_path / "ipc").mkdir()
     (tmp_path / "ipc" / "internal.py").write_text("whole = True\n")
     command = (sys.executable, "-c", "raise SyntaxError('half a file')")

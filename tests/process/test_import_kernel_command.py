@@ -28,7 +28,7 @@ def test_the_configuration_of_this_machine_passes_the_check(tmp_path: Path) -> N
     assert routed(*words[:3]).stdout == path.read_text(encoding="utf-8")
 
 
-def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("mine")
     done = routed("--import-kernel", "--output", str(path))

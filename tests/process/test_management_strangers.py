@@ -1,8 +1,8 @@
-"""The management socket and people who mean harm: each a real process, as a user of its own.
+"""The management socket and hostile clients: each a real process with its own uid.
 
-They are told apart by what the kernel says of them, so nothing here can be played inside one
-process. The programs speak raw bytes, give up root by themselves (the interpreter may lie where
-others cannot read), and print what they saw.
+The kernel's credentials distinguish them, so nothing here can be simulated inside one process. The
+programs write raw bytes, give up root by themselves (the interpreter may lie where other users
+cannot read), and print what they received.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """In a directory that every user can enter, unlike pytest's own."""
+    """A path in a directory that every user can enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name) / "routed.sock"
@@ -110,7 +110,7 @@ def start(path: Path, program: str, *words: str) -> subprocess.Popen[str]:
 
 
 def run(path: Path, program: str, *words: str) -> object:
-    """Run a program to its end; what it told last."""
+    """Run a program to its end. Returns its last line."""
     with start(path, program, *words) as process:
         out, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
@@ -121,13 +121,13 @@ def refusals(server: ServerThread) -> list[str]:
     return [fields["reason"] for event, fields in server.events if event == EVENT_REFUSED]
 
 
-def is_well(path: Path) -> bool:
+def is_serving(path: Path) -> bool:
     """Whether the daemon still answers root."""
     with ControlClient(str(path), timeout_s=TIMEOUT_S) as client:
         return bool(list(client.ask(ShowStatus()).rows()))
 
 
-# --- who they say they are
+# --- the identity of clients
 
 FORGE = """
 become({uid})
@@ -143,10 +143,10 @@ else:
 
 
 def test_another_uid_cannot_be_claimed(path: Path, server: ServerThread) -> None:
-    """The kernel takes credentials only from those who may be it (unix(7))."""
+    """The kernel accepts credentials only from processes that may have them (unix(7))."""
     program = FORGE.format(uid=READER, pid="os.getpid()", as_uid=0)
     assert run(path, program, HELLO, RELOAD) == "PermissionError"
-    assert is_well(path)
+    assert is_serving(path)
 
 
 def test_another_pid_cannot_be_claimed(path: Path, server: ServerThread) -> None:
@@ -154,10 +154,10 @@ def test_another_pid_cannot_be_claimed(path: Path, server: ServerThread) -> None
     assert run(path, program, HELLO, STATUS) == "PermissionError"
 
 
-def test_a_pid_that_root_forges_reaches_no_log(
+def test_a_pid_that_root_forges_appears_in_no_log(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
-    """Root may forge: the log names the process that connected, not the one claimed."""
+    """Root may forge a pid: the log names the process that connected, not the one claimed."""
     program = "tell(os.getpid())\n" + FORGE.format(uid=0, pid="os.getppid()", as_uid=0)
     with start(path, program, HELLO, RELOAD) as process:
         out, _ = process.communicate(timeout=TIMEOUT_S)
@@ -167,7 +167,7 @@ def test_a_pid_that_root_forges_reaches_no_log(
     assert [fields["pid"] for _, fields in server.events] == [str(pid)]
 
 
-def test_rights_that_were_given_up_after_connecting_do_not_come_back(
+def test_privileges_that_were_dropped_after_connecting_do_not_return(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     program = f"""
@@ -179,7 +179,7 @@ become({READER}); s.send(words[1]); tell(read_all(s))
     assert daemon.reloads == []
 
 
-def test_a_descriptor_that_a_child_inherits_is_no_right(
+def test_an_inherited_connection_gives_no_privilege(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     program = f"""
@@ -194,11 +194,12 @@ os.waitpid(child, 0); tell(read_all(s))
     assert daemon.reloads == []
 
 
-def test_a_deputy_of_root_cannot_be_confused(
+def test_a_root_program_cannot_be_used_as_a_confused_deputy(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
-    """A reader's connection is the standard output of a program of root's, which copies what it is
-    told, as a set-uid program may: root wrote the words, and is not obeyed."""
+    """A reader's connection is the standard output of a program of root, which copies its input, as
+    a set-uid program may: root wrote the bytes, and the request is refused.
+    """
     program = f"""
 ours, theirs = socket.socketpair()
 attacker = os.fork()
@@ -219,7 +220,7 @@ os.close(out); os.waitpid(deputy, 0); os.waitpid(attacker, 0)
     assert daemon.reloads == []
 
 
-def test_each_user_gets_what_the_configuration_gives(
+def test_each_user_has_the_role_of_the_configuration(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     program = """
@@ -234,7 +235,7 @@ s.shutdown(socket.SHUT_WR); tell(read_all(s))
     assert len(daemon.reloads) == 1
 
 
-# --- what they say
+# --- the content of messages
 
 PAIRS = msgpack.packb("a") + msgpack.packb(1)
 
@@ -269,11 +270,11 @@ tell(read_all(s))
     assert len(refusals(server)) == 1
 
 
-# --- how they behave
+# --- the behaviour of clients
 
 
-def test_a_thousand_idle_clients_keep_nobody_out(path: Path, server: ServerThread) -> None:
-    """A user who takes every session gives one up for each other user that comes."""
+def test_a_thousand_idle_clients_keep_no_other_client_out(path: Path, server: ServerThread) -> None:
+    """A user that has all sessions loses one for each other user that connects."""
     program = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
@@ -287,7 +288,7 @@ tell(len(held)); sys.stdin.read()
     with start(path, program, HELLO) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == 1000
-        assert is_well(path)
+        assert is_serving(path)
         other = f"""
 become({OTHER_READER}); answers, held = [], []
 for _ in range(20):
@@ -326,10 +327,10 @@ tell(kinds)
     assert run(path, program, *words) == [ControlType.HELLO, ControlType.RESULT, "open"]
 
 
-def test_one_who_neither_reads_nor_says_more_delays_nobody(
+def test_a_client_that_neither_reads_nor_sends_delays_no_other(
     path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
-    """A slow reader of a large table, and one who connects and never says a word."""
+    """One is a slow reader of a large table, the other connects and sends nothing."""
     daemon.route_views = many_routes(50_000)
     program = f"""
 become({READER}); silent = connect(); s = connect()
@@ -340,7 +341,7 @@ tell("asked"); sys.stdin.read()
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == "asked"
         for _ in range(20):
-            assert is_well(path)
+            assert is_serving(path)
         assert daemon.chunks_given < 500, "what is not read is not made"
         process.communicate(timeout=TIMEOUT_S)
 
@@ -358,12 +359,12 @@ s.recv(1 << 16); s.recv(1 << 16); os.kill(os.getpid(), signal.SIGKILL)
         process.communicate(timeout=TIMEOUT_S)
     server.wait_until(lambda: not server.sessions)
     assert daemon.chunks_given < 500
-    assert is_well(path)
+    assert is_serving(path)
     assert refusals(server) == []
 
 
-def test_the_denial_names_who_has_the_role(path: Path, server: ServerThread) -> None:
-    """What `routectl` says to a stranger, from the words that the daemon sent."""
+def test_the_denial_names_the_users_that_have_the_role(path: Path, server: ServerThread) -> None:
+    """`routectl` prints it to an unprivileged client, from the text of the daemon."""
     program = f"become({STRANGER}); s = connect(); tell(s.recv(1 << 16).hex())"
     told = run(path, program)
     assert isinstance(told, str)

@@ -1,4 +1,4 @@
-"""Orphans in a container: the daemon as PID 1 waits for them, and for nothing of its own."""
+"""Orphans in a container: the daemon as PID 1 reaps them, and none of its own children."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def child_that_ends() -> int:
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process is there, at least as a zombie."""
+    """Whether a process exists, at least as a zombie."""
     return Path(f"/proc/{pid}").exists()
 
 
@@ -36,7 +36,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.01)
 
 
-async def test_orphans_are_waited_for_as_they_end_and_own_children_are_not() -> None:
+async def test_orphans_are_reaped_as_they_end_and_own_children_are_not() -> None:
     own = child_that_ends()
     early = child_that_ends()
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The priority of the liveness process: permitted by the parent, used once, then given up."""
+"""The priority of the liveness process is permitted by the parent, used once, then given up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ print(raise_priority(), resource.getrlimit(resource.RLIMIT_NICE))
 
 @pytest.mark.root
 def test_a_child_without_capabilities_raises_its_priority_once_if_that_is_permitted() -> None:
-    """A container without CAP_SYS_RESOURCE permits nothing, and the child runs all the same."""
+    """A container without CAP_SYS_RESOURCE permits nothing, and the child runs nevertheless."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, timeout=60
     )

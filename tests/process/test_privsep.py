@@ -1,4 +1,4 @@
-"""Dropping privileges, in a process of its own: what is left, and that there is no way back."""
+"""Dropping privileges, in another process: what remains, and that nothing can be regained."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def drop(uid: int, gid: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_nothing_is_left_and_nothing_comes_back() -> None:
+def test_no_privilege_remains_and_none_can_be_regained() -> None:
     found = drop(65534, 65534)
     assert found["uid"] == [65534] * 3
     assert found["gid"] == [65534] * 3
@@ -80,22 +80,22 @@ def test_nothing_is_left_and_nothing_comes_back() -> None:
     assert (found["setuid"], found["raw"], found["route"]) == ("PermissionError",) * 3
 
 
-def test_a_root_that_stays_root_loses_its_capabilities_all_the_same() -> None:
+def test_a_root_that_stays_root_loses_its_capabilities_nevertheless() -> None:
     found = drop(os.getuid(), os.getgid())
     assert int(found["caps"]["CapEff"], 16) == 0
     assert (found["raw"], found["route"]) == ("PermissionError",) * 2
 
 
-def test_what_we_may_do_is_read_from_the_kernel() -> None:
+def test_the_available_capabilities_are_read_from_the_kernel() -> None:
     assert capabilities.has(Capability.NET_ADMIN)
     assert is_uid_mapped(0)
     assert not is_uid_mapped(2**32 - 1)
 
 
-def test_an_engine_that_cannot_be_watched_is_ended_and_leaves_nothing(
+def test_an_engine_that_cannot_be_supervised_is_ended_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last descriptor may be missing when the process is there already."""
+    """The last descriptor may be missing when the process exists already."""
     started: list[int] = []
 
     def none_left(pid: int) -> int:
@@ -126,7 +126,9 @@ INTRUDER = "open({path!r}, 'w').write('imported by uid %d' % __import__('os').ge
 def test_an_engine_imports_nothing_from_the_directory_that_it_is_started_in(
     tmp_path: Path,
 ) -> None:
-    """S5: `routed -f` in somebody's directory ran his ./routed/__main__.py as root."""
+    """Otherwise `routed -f` in another user's directory would run its ./routed/__main__.py
+    as root.
+    """
     place, starter = tmp_path / "place", tmp_path / "starter" / "start.py"
     starter.parent.mkdir()
     starter.write_text(STARTER)

@@ -1,4 +1,4 @@
-"""Resident sizes, of real processes."""
+"""Resident sizes of real processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ sys.stdin.read()
 """
 
 
-def test_a_child_sees_its_own_growth_and_its_parents_size() -> None:
+def test_a_child_reads_its_own_growth_and_its_parent_s_size() -> None:
     own = ProcessMemory()
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,6 +1,6 @@
-"""Ctrl-C, in a real process: exit status 130, no traceback, and with `--json` one whole document.
+"""Ctrl-C in a real process: exit status 130, no traceback, and with `--json` one whole document.
 
-Nothing waits for a moment: the signal comes while the program imports a certain module, or while
+No test waits for a moment: the signal arrives while the program imports a certain module, or while
 the daemon or the reader of the answer keeps it waiting.
 """
 
@@ -65,14 +65,14 @@ def interrupted(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("words", ["show routes", "explain 10.0.0.1", "wait synced", "fib resync"])
 @pytest.mark.parametrize("form", ["--json", "--pretty"])
-def test_a_document_says_that_a_silent_daemon_was_given_up(
+def test_a_document_reports_that_a_silent_daemon_was_abandoned(
     silent: socket.socket, words: str, form: str
 ) -> None:
     path = silent.getsockname()
     with started("-s", path, form, *words.split()) as process:
         connection, _ = silent.accept()
         with connection:
-            assert connection.recv(65536)  # so the command waits, or is about to
+            assert connection.recv(65536)  # so the command waits, or is about to wait
             status, out, errors = interrupted(process)
     assert (status, errors) == (INTERRUPTED, "")
     assert json.loads(out) == {"version": 1, "error": CANCELLED}
@@ -100,7 +100,7 @@ def test_a_line_of_a_pipe_ends_in_a_document_and_the_lines_after_it_do_not_run(
 def test_an_answer_that_was_begun_is_one_document(
     tmp_path: Path, form: str, words: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reader has stopped, so the signal comes while a page is written to a full pipe."""
+    """The reader has stopped, so the signal arrives while a page is written to a full pipe."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     path = tmp_path / "routed.sock"
     with closing(FakeDaemon()) as daemon:
@@ -126,7 +126,7 @@ def test_text_ends_silently(silent: socket.socket) -> None:
             assert interrupted(process) == (INTERRUPTED, "", "")
 
 
-def test_a_reader_that_has_stopped_cannot_keep_the_program(tmp_path: Path) -> None:
+def test_a_stopped_reader_cannot_keep_the_program_from_ending(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     with closing(FakeDaemon()) as daemon:
         daemon.route_views = many_routes(20_000)
@@ -183,7 +183,7 @@ def test_the_first_import_that_is_interrupted_prints_no_traceback() -> None:
 
 
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
-    """As in a job that a script has put in the background."""
+    """A job that a script has put in the background starts so."""
     script = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{AT_IMPORT}"
     path = str(tmp_path / "routed.sock")
     with started("routectl.cli", "-s", path, "reload", program=("-c", script)) as process:

@@ -1,4 +1,4 @@
-"""What a one-shot routectl imports: the budget of DESIGN section 7, in a real process.
+"""The imports of a one-shot routectl: the budget of its start, in a real process.
 
 Importing trio or prompt-toolkit alone takes longer than the whole command.
 """
@@ -24,7 +24,9 @@ PLAIN_SHOW = {
     "ipc", "ipc.quick", "routectl", "routectl.quick", "routectl.quick_table", "routectl.render",
     "routectl.render.text", "routectl.render.views", "socket", "msgpack",
 }  # fmt: skip
-"""What the quick way imports of ours and of others, beside small parts of the standard library."""
+"""The imports of the quick path, ours and those of packages, beside small parts of the standard
+library.
+"""
 
 TOO_SLOW_FOR_A_SHOW = {
     "argparse", "dataclasses", "inspect", "typing", "json", "tempfile", "ipc.control", "ipc.codec",
@@ -33,7 +35,7 @@ TOO_SLOW_FOR_A_SHOW = {
 
 
 def modules_of(*arguments: str) -> set[str]:
-    """The modules that an interpreter imports, by its own account."""
+    """Return the modules that an interpreter imports, by its own report."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments],
         capture_output=True,
@@ -46,7 +48,9 @@ def modules_of(*arguments: str) -> set[str]:
 
 
 def imported_by(path: Path, *arguments: str) -> set[str]:
-    """What a command adds to a bare interpreter (which may come with an installer's own hooks)."""
+    """Return the modules that a command adds to a bare interpreter (which may come with an
+    installer's own hooks).
+    """
     return modules_of("-m", "routectl", "-s", str(path), *arguments) - modules_of("-c", "pass")
 
 
@@ -76,7 +80,7 @@ def test_a_one_shot_command_imports_nothing_heavy(tmp_path: Path, arguments: lis
     assert not imported & ONLY_WHEN_NEEDED
 
 
-def test_json_and_addresses_cost_only_themselves(tmp_path: Path) -> None:
+def test_json_and_addresses_import_only_their_own_modules(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     access = AccessList(admin_uids=frozenset({os.getuid()}))
     with closing(FakeDaemon()) as daemon, serving(path, daemon, access):

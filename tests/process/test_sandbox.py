@@ -1,4 +1,4 @@
-"""Inside the engine's sandbox, in a process of its own: what is tried, and what comes of it."""
+"""Inside the engine's sandbox, in another process: attempts and their outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.root
 needs_table = pytest.mark.skipif(here() is None, reason="no system call table for this machine")
 
 USER = 65534 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""Each process of a test run has its own, because RLIMIT_NPROC counts all threads of a user."""
+"""Each process of a test run has its own user, because RLIMIT_NPROC counts all threads of a user.
+"""
 
 CONFINE = f"""
 USER = {USER}
@@ -136,25 +137,26 @@ WORKS = {
 
 @needs_table
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_a_defect_may_run_into_is_refused_with_an_exception(what: str) -> None:
+def test_calls_that_a_defect_may_make_are_refused_with_an_exception(what: str) -> None:
     assert outcome(REFUSED[what]) == "PermissionError"
 
 
 @needs_table
 @pytest.mark.parametrize("what", KILLED)
-def test_what_only_an_intruder_asks_for_ends_the_process(what: str) -> None:
+def test_calls_that_only_an_intruder_makes_end_the_process(what: str) -> None:
     assert outcome(KILLED[what]) == "SIGSYS"
 
 
 @pytest.mark.parametrize("what", WORKS)
-def test_what_the_engine_lives_by_works(what: str) -> None:
+def test_calls_that_the_engine_needs_work(what: str) -> None:
     assert outcome(WORKS[what]) == "done"
 
 
 @needs_table
-def test_where_refusals_cannot_be_told_they_are_refused_all_the_same() -> None:
+def test_calls_are_refused_also_where_refusals_cannot_be_reported() -> None:
     """A container's own filter may have taken the only listener that there can be; so does one
-    without a rule here, and an old kernel knows of none."""
+    without a rule here, and an old kernel has no listeners.
+    """
     taken = (
         "from routed.sandbox import seccomp\n"
         "from routed.sandbox.kernel import prctl\n"
@@ -176,7 +178,7 @@ def test_where_refusals_cannot_be_told_they_are_refused_all_the_same() -> None:
 
 
 def inside_trio(body: str) -> subprocess.CompletedProcess[str]:
-    """The sandbox is entered within an event loop, as the engine does."""
+    """Enter the sandbox within an event loop, as the engine does."""
     before, confine, after = CONFINE.partition("confinement = ")
     line, _, rest = after.partition("\n")
     return inside_of(
@@ -184,13 +186,13 @@ def inside_trio(body: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_the_engine_asks_of_trio_works() -> None:
+def test_the_functions_of_trio_that_the_engine_uses_work() -> None:
     done = inside_trio("    await trio.sleep(0)\n    await trio.to_thread.run_sync(int)\n")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_table
-def test_a_defect_still_gives_a_traceback() -> None:
+def test_an_exception_still_has_a_traceback() -> None:
     done = inside_trio(
         "    async def task():\n        1 / 0\n"
         "    async with trio.open_nursery() as nursery:\n"
@@ -203,14 +205,16 @@ def test_a_defect_still_gives_a_traceback() -> None:
 
 
 @needs_table
-def test_a_late_import_is_an_exception_and_no_mystery() -> None:
+def test_a_late_import_raises_an_exception_with_a_reason() -> None:
     done = inside("import xml.dom.minidom\n")
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr
 
 
 def test_landlock_alone_forbids_files_signals_and_tcp() -> None:
-    """What holds on a machine without our system call table, or if the filter has a hole."""
+    """These restrictions hold on a machine without our system call table, or if the filter has a
+    hole.
+    """
     abi = available_abi()
     if abi < 6:
         pytest.skip(f"this kernel lacks landlock abi 6 (it has {abi})")
@@ -252,7 +256,7 @@ def test_without_the_sandbox_the_same_attempts_succeed() -> None:
     assert outcome(KILLED["fork"], "free") == "done"
 
 
-def test_memory_that_outlives_the_engine_is_bounded() -> None:
+def test_memory_that_survives_the_engine_is_bounded() -> None:
     script = (
         "from routed.sandbox.confine import FILE_BYTES_MAX\n"
         "fd = os.memfd_create('x')\n"
@@ -282,7 +286,7 @@ def test_threads_are_bounded() -> None:
     assert inside(script).stdout.strip() == "can't start new thread"
 
 
-def test_the_parent_keeps_exactly_what_it_needs() -> None:
+def test_the_parent_keeps_exactly_the_capabilities_that_it_needs() -> None:
     found = _confined_parent(65534)
     kept = sum(1 << number for number in (5, 6, 7, 8, 12))
     for_the_engine = sum(1 << number for number in (6, 7, 8))

@@ -1,4 +1,6 @@
-"""Signals: held from the first instruction, served when somebody can, and no engine's affair."""
+"""Signals are held from the first instruction, served when a handler exists, and ignored by
+engines.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ print(*sorted(served))
 """
 
 
-def test_what_comes_before_there_is_a_handler_is_served_by_it() -> None:
+def test_signals_before_the_handler_exists_are_served_by_it() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HELD], capture_output=True, text=True, timeout=60, check=True
     )
@@ -54,7 +56,9 @@ sys.exit(main(["-f", "-c", sys.argv[1]]))
 
 
 def start(tmp_path: Path, *numbers: signal.Signals) -> subprocess.CompletedProcess[str]:
-    """`routed -f` that gets signals while it reads its configuration, before all else."""
+    """Start `routed -f`, which gets signals while it reads its configuration, before
+    anything else.
+    """
     words = [str(int(number)) for number in numbers]
     return subprocess.run(
         [sys.executable, "-c", START, str(tmp_path / "routes.yaml"), *words],
@@ -65,15 +69,17 @@ def start(tmp_path: Path, *numbers: signal.Signals) -> subprocess.CompletedProce
     )
 
 
-def test_a_signal_to_a_command_that_has_just_begun_does_not_end_it(tmp_path: Path) -> None:
-    """B6: the default action of SIGHUP and SIGUSR1 ended the daemon for a second of its start."""
+def test_a_signal_to_a_command_that_has_just_started_does_not_end_it(tmp_path: Path) -> None:
+    """Otherwise the default action of SIGHUP and SIGUSR1 would end the daemon for a second of its
+    start.
+    """
     done = start(tmp_path, *(HANDLED - END))
     assert (done.returncode, done.stdout) == (2, "reading\n"), done.stderr
     assert "read enough" in done.stderr
 
 
 @pytest.mark.parametrize("number", sorted(END))
-def test_a_command_that_holds_nothing_yet_may_be_interrupted(
+def test_a_command_that_has_no_resources_yet_may_be_interrupted(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     assert start(tmp_path, number).returncode != 2
@@ -96,7 +102,7 @@ ready.report(0)
 """
 
 
-def test_whoever_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
+def test_a_command_that_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
     tmp_path: Path,
 ) -> None:
     facts, pipe = tmp_path / "facts", tmp_path / "pipe"
@@ -106,7 +112,7 @@ def test_whoever_waits_for_the_daemon_may_be_interrupted_and_the_daemon_may_not(
         assert blocked == " ".join(str(int(number)) for number in sorted(HANDLED))
         command.send_signal(signal.SIGINT)
         assert command.wait(30) != 0
-        pipe.write_text("")  # the daemon goes on without it, and ends
+        pipe.write_text("")  # the daemon continues without it, and ends
 
 
 ENGINE = """
@@ -124,7 +130,9 @@ print(facts["SigBlk"].strip(), facts["SigIgn"].strip(), facts["SigPnd"].strip(),
 def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is started with all of them held, so that not even its first instruction is too late."""
+    """It is started with all of them held, so that they cannot arrive before its first
+    instruction.
+    """
     from routed.parent.engine_process import spawn as privsep
 
     monkeypatch.setattr(privsep, "ENGINE_COMMAND", (sys.executable, "-c", ENGINE))
@@ -141,8 +149,8 @@ def test_an_engine_holds_no_signal_and_leaves_the_five_to_its_parent(
     assert ignored & ours == ours
 
 
-def test_children_are_heeded_although_whoever_started_us_ignores_them() -> None:
-    """An ignored SIGCHLD outlives exec(2): the kernel then reaps the engine by itself."""
+def test_children_are_reaped_although_the_starting_process_ignores_sigchld() -> None:
+    """An ignored SIGCHLD survives exec(2): the kernel then reaps the engine by itself."""
     program = (
         "import os, signal; from routed.parent import signals; signals.restore_child_signal()\n"
         "pid = os.fork()\n"

@@ -1,4 +1,4 @@
-"""What tests of the shell share."""
+"""Fixtures that several tests of the shell use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 @pytest.fixture
 def no_collections() -> Iterator[None]:
-    """No garbage is collected meanwhile, for tests that press Ctrl-C in this very process.
+    """Turn the garbage collector off, for tests that press Ctrl-C in this very process.
 
-    The server's thread is in it, too, and what it leaves is collected in whichever thread comes to
-    it: a KeyboardInterrupt that comes up inside a weak reference's callback is lost.
+    The thread of the fake daemon runs in the same process, and its garbage is collected in
+    whichever thread allocates next. A KeyboardInterrupt that is raised inside a weak reference's
+    callback is lost.
     """
     gc.disable()
     yield

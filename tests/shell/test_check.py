@@ -1,4 +1,4 @@
-"""`check FILE`: judged here, by the daemon's code, without the daemon."""
+"""`check FILE` validates a configuration with the daemon's code, without a running daemon."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def run(line: str) -> tuple[ExitStatus | None, str, str]:
     return status, out.getvalue(), errors.getvalue()
 
 
-def test_a_right_file_needs_no_daemon(tmp_path: Path) -> None:
+def test_a_valid_file_needs_no_daemon(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("router_id: 10.255.0.1\nuser: root\n")
     assert run(f"check {path}") == (ExitStatus.DONE, f"{path} is right\n", "")
 
 
-def test_every_mistake_is_said_with_its_place(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("router_id: 10.255.0.1\nuser: root\nfib: {resink: 10s}\nstatic: 7\n")
     status, out, errors = run(f"check {path}")
@@ -33,7 +33,7 @@ def test_every_mistake_is_said_with_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_key_files_are_judged_too(tmp_path: Path) -> None:
+def test_key_files_are_checked_too(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text(
         "router_id: 10.255.0.1\nuser: root\nkeys:\n  core: [{id: 1, secret_file: no.key}]\n"
@@ -43,7 +43,9 @@ def test_key_files_are_judged_too(tmp_path: Path) -> None:
     assert "no.key" in errors
 
 
-def test_a_copy_elsewhere_is_checked_as_if_it_were_in_its_place(tmp_path: Path) -> None:
+def test_a_copy_elsewhere_is_checked_as_if_it_were_in_the_place_of_the_original(
+    tmp_path: Path,
+) -> None:
     place, elsewhere = tmp_path / "etc", tmp_path / "tmp"
     place.mkdir()
     elsewhere.mkdir()
@@ -59,7 +61,7 @@ def test_a_copy_elsewhere_is_checked_as_if_it_were_in_its_place(tmp_path: Path) 
         assert run(line) == (ExitStatus.DONE, f"{copy} is right\n", "")
 
 
-def test_without_a_file_the_daemon_is_asked() -> None:
+def test_without_a_file_the_daemon_checks_its_own() -> None:
     status, _, errors = run("check")
     assert status is ExitStatus.UNREACHABLE
     assert "routed is not running" in errors

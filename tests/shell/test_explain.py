@@ -1,4 +1,4 @@
-"""`explain`: the daemon's reasons and the kernel's own answer, side by side."""
+"""`explain` shows the daemon's reasons beside the kernel's own answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run(socket_path: Path, line: str) -> str:
         ("no-kernel-route", NONE),
     ],
 )
-def test_the_text_is_as_it_was(
+def test_the_text_equals_the_golden_file(
     socket_path: Path,
     name: str,
     answer: Row,
@@ -86,7 +86,7 @@ def test_json_has_everything_in_one_row(socket_path: Path, monkeypatch: pytest.M
     assert [candidate["rule"] for candidate in row["candidates"]] == [None, 2]
 
 
-def test_a_kernel_that_cannot_be_asked_is_said(
+def test_a_kernel_that_cannot_be_queried_is_reported(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_address: str) -> Row:
@@ -143,7 +143,7 @@ def explained(prefix: str | None, **winner: object) -> Row:
         ),
     ],
 )
-def test_what_differs_is_named(row: Row, answer: Row, agrees: bool, words: str) -> None:
+def test_a_difference_is_named(row: Row, answer: Row, agrees: bool, words: str) -> None:
     assert agreement(row, answer) == (agrees, words)
 
 
@@ -153,7 +153,9 @@ def test_the_kernel_answers_for_its_own_loopback() -> None:
 
 
 def test_a_packet_to_no_address_stays_in_the_host() -> None:
-    """The kernel has no entry for it, and says EHOSTUNREACH, which is no route to refuse it."""
+    """The kernel has no entry for it and answers EHOSTUNREACH, so there is no route that rejects
+    it.
+    """
     answer = ask_kernel("0.0.0.0")
     assert (answer["type"], answer["prefix"], answer["protocol"]) == ("local", None, None)
     assert agreement(explained(None), answer)[0]
@@ -173,10 +175,10 @@ def test_a_packet_to_no_address_stays_in_the_host() -> None:
 def test_a_table_is_left_open_where_linux_names_main_for_local(
     family: int, route_type: int, table: int, said: int | None
 ) -> None:
-    """It does, while there are no policy rules."""
+    """Linux does so while there are no policy rules."""
     body = struct.pack("=BBBBBBBBI", family, 32, 0, 0, table, 2, 0, route_type, 0)
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert kernel._decode_route(parsed(message), nobody_asks)["table"] == said
+    assert kernel._decode_route(parsed(message), no_exchange)["table"] == said
 
 
 def test_a_table_that_is_left_open_is_not_shown(
@@ -196,12 +198,12 @@ def parsed(message: bytes) -> NetlinkMessage:
     return only
 
 
-def nobody_asks(number: int) -> list[Row]:
+def no_exchange(number: int) -> list[Row]:
     raise AssertionError(f"the nexthop object {number} was asked for")
 
 
-def test_a_nexthop_object_is_asked_for_when_the_route_has_nothing_else() -> None:
-    """As it is with net.ipv4.nexthop_compat_mode=0."""
+def test_a_nexthop_object_is_read_when_the_route_has_no_gateway_of_its_own() -> None:
+    """With net.ipv4.nexthop_compat_mode=0 the route has only the id of its object."""
     body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
     body += attribute(1, b"\n\0\0\0") + attribute(30, struct.pack("=I", 77))
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
@@ -216,7 +218,7 @@ def test_a_nexthop_object_is_asked_for_when_the_route_has_nothing_else() -> None
     assert asked == [77]
 
 
-def test_a_link_whose_name_is_no_text_is_called_as_the_daemon_calls_it(
+def test_a_link_whose_name_is_not_valid_text_is_shown_as_the_daemon_shows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket, "if_indextoname", lambda _: os.fsdecode(b"\x80\xff"))
@@ -228,7 +230,9 @@ def nexthop_message(family: int, *attributes: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 104, 0, 1, 0) + body
 
 
-def test_a_group_is_its_members_with_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_is_shown_as_its_members_with_their_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     objects = {
         7: nexthop_message(0, attribute(2, struct.pack("=IBBHIBBH", 8, 0, 0, 0, 9, 2, 0, 0))),
         8: nexthop_message(socket.AF_INET, attribute(6, b"\xc0\0\2\1")),
@@ -246,7 +250,7 @@ def test_a_group_is_its_members_with_their_weights(monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_several_next_hops_and_the_other_family_are_read() -> None:
+def test_several_next_hops_and_gateways_of_the_other_family_are_read() -> None:
     via = struct.pack("=H", socket.AF_INET6) + socket.inet_pton(socket.AF_INET6, "fe80::7")
     hops = b""
     for weight, inner in ((1, attribute(5, b"\xc0\0\2\1")), (3, attribute(18, via))):
@@ -254,7 +258,7 @@ def test_several_next_hops_and_the_other_family_are_read() -> None:
     body = struct.pack("=BBBBBBBBI", socket.AF_INET, 8, 0, 0, 254, 205, 0, 1, 0)
     body += attribute(1, b"\n\0\0\0") + attribute(9, hops) + attribute(6, b"\xcd\0\0\0")
     message = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert kernel._decode_route(parsed(message), nobody_asks) == {
+    assert kernel._decode_route(parsed(message), no_exchange) == {
         "type": "unicast",
         "prefix": "10.0.0.0/8",
         "next_hops": [

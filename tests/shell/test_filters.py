@@ -1,4 +1,4 @@
-"""Filters after a `|`: what passes, what is counted, and what a mistake says."""
+"""Filters after a `|`: which rows pass, which lines are counted, and how a mistake is reported."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_rows_that_match_are_shown_whole_and_with_their_titles(socket_path: Path
     found = lines_of(socket_path, "show routes | include 10.1.0.0/16")
     assert found[0] == everything[0]
     start = next(at for at, line in enumerate(everything) if "10.1.0.0/16" in line)
-    # The second line of the row has its second next hop, and does not match by itself.
+    # The second next hop of the row is on its second line, which does not match by itself.
     assert found[1:3] == everything[start : start + 2]
     assert "10.1.0.0/16" not in found[2]
 
 
-def test_what_is_excluded_is_the_rest(socket_path: Path) -> None:
+def test_exclude_shows_the_rows_that_do_not_match(socket_path: Path) -> None:
     both = [
         lines_of(socket_path, f"show routes | {verb} ' static '")[1:]
         for verb in ("include", "exclude")
@@ -61,7 +61,7 @@ def test_what_is_excluded_is_the_rest(socket_path: Path) -> None:
     assert sorted(both[0] + both[1]) == sorted(lines_of(socket_path, "show routes")[1:])
 
 
-def test_rows_are_counted_and_not_lines(socket_path: Path) -> None:
+def test_count_counts_rows_and_not_lines(socket_path: Path) -> None:
     (count,) = lines_of(socket_path, "show neighbors|count")
     assert count == "2"
     prefixes = lines_of(socket_path, "show routes source static | count")
@@ -93,13 +93,13 @@ def test_filters_follow_one_another_and_may_be_abbreviated(socket_path: Path) ->
         ("show routes --json | count", "a filter after | is for text"),
     ],
 )
-def test_a_mistake_is_named(socket_path: Path, line: str, error: str) -> None:
+def test_a_wrong_filter_is_named(socket_path: Path, line: str, error: str) -> None:
     status, out, errors = run(socket_path, line)
     assert status is ExitStatus.USAGE
     assert error in out + errors
 
 
-def test_a_bar_in_quotes_is_a_word(socket_path: Path) -> None:
+def test_a_bar_in_quotes_belongs_to_the_argument(socket_path: Path) -> None:
     assert lines_of(socket_path, "show neighbors | include 'up|init' | count") == ["2"]
 
 
@@ -109,7 +109,7 @@ def test_an_error_is_not_filtered(socket_path: Path) -> None:
     assert "no neighbor 192.0.2.77" in errors
 
 
-def test_one_shot_commands_take_filters_too(
+def test_one_shot_commands_accept_filters_too(
     socket_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["-s", str(socket_path), "show", "neighbors", "|", "count"]

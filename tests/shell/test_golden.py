@@ -1,6 +1,6 @@
-"""What each command prints, held as golden files: text for people, JSON for programs.
+"""The output of each command is held in golden files: text for people, JSON for programs.
 
-`pytest --update-golden` writes them anew; the difference is then for a person to judge.
+`pytest --update-golden` writes them again; a person then reviews the difference.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ BEFORE = {
         "route add 192.0.2.3/32 dev eth0 lease 30s",
     ),
 }
-"""What is said to a fresh daemon before a command that needs something there."""
+"""The requests that prepare a fresh daemon for a command that needs something there."""
 
 
 def run(socket_path: Path, line: str) -> tuple[ExitStatus | None, str, str]:
@@ -128,14 +128,14 @@ def is_updating(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_text_is_as_it_was(socket_path: Path, line: str, is_updating: bool) -> None:
+def test_the_text_equals_the_golden_file(socket_path: Path, line: str, is_updating: bool) -> None:
     status, out, errors = run_prepared(socket_path, line)
     assert (status, errors) == (ExitStatus.DONE, "")
     compare(file_name(line, ".txt"), out, is_updating=is_updating)
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.endswith("?")])
-def test_json_is_as_it_was(socket_path: Path, line: str, is_updating: bool) -> None:
+def test_the_json_equals_the_golden_file(socket_path: Path, line: str, is_updating: bool) -> None:
     status, out, errors = run_prepared(socket_path, line, "--pretty")
     assert (status, errors) == (ExitStatus.DONE, "")
     assert json.loads(out)["version"] == 1
@@ -165,7 +165,7 @@ LOCAL_OR_SNAPSHOT = {"lookup", "monitor", "top", "help", "quit", "exit"}
     ],
     ids=lambda leaf: leaf.example,
 )
-def test_every_command_answers_in_both_forms(
+def test_every_command_answers_in_text_and_json(
     socket_path: Path, leaf: Leaf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # some write files

@@ -1,4 +1,6 @@
-"""`health`: one line, one document, one exit status; the same in both ways of the program."""
+"""`health` prints one line or one document and has one exit status, the same in both paths of the
+program.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def run(path: Path, *arguments: str, is_quick: bool) -> int:
 
 
 @pytest.mark.parametrize(("state", "problems", "status", "line"), CASES)
-def test_the_line_and_the_exit_status_are_the_state(
+def test_the_line_and_the_exit_status_show_the_state(
     daemon: FakeDaemon,
     socket_path: Path,
     state: HealthState,
@@ -74,7 +76,7 @@ def test_the_line_and_the_exit_status_are_the_state(
     }
 
 
-def test_the_full_way_is_not_needed(
+def test_the_full_path_is_not_needed(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "main", lambda _arguments: 99)
@@ -108,7 +110,7 @@ def test_a_daemon_that_does_not_answer_has_failed(
     assert errors == ""
 
 
-def test_a_caller_without_a_role_learns_nothing(
+def test_a_client_without_a_role_gets_no_information(
     tmp_path: Path, daemon: FakeDaemon, is_quick: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "closed.sock"

@@ -1,4 +1,6 @@
-"""`route import` from a file to the daemon: batches, errors by line, and what is left out."""
+"""`route import` from a file to the daemon: batches, errors by line, and lines that are
+left out.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def test_a_file_arrives_whole_and_in_batches(tmp_path: Path, daemon: FakeDaemon)
     assert gateways == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
 
 
-def test_wrong_lines_are_named_and_cost_their_batch_alone(
+def test_wrong_lines_are_named_and_only_their_batch_is_refused(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     table = lines(2 * BATCH_ROUTES)
@@ -88,7 +90,9 @@ def test_wrong_lines_are_named_and_cost_their_batch_alone(
     assert len(daemon.injections) == 1
 
 
-def test_what_the_daemon_refuses_is_named_by_line_too(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_routes_that_the_daemon_refuses_are_named_by_line_too(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
     def refuse(injection: Injection) -> tuple[InjectionRefusal, ...]:
         return (InjectionRefusal(2, "uid0 has it"),)
 
@@ -104,10 +108,10 @@ def test_host_bits_are_refused_by_line(tmp_path: Path, daemon: FakeDaemon) -> No
     assert "line 2: 10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?" in errors
 
 
-def test_a_value_that_cannot_be_costs_its_batch_alone_and_is_named_by_line(
+def test_an_invalid_value_refuses_its_batch_alone_and_is_named_by_line(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
-    """Together with what else is wrong, in the same batch and in others."""
+    """Other errors in the same batch and in others are reported as well."""
     table = lines(3 * BATCH_ROUTES)
     table[3] = "10.0.3.0/24 shiny\n"
     table[7] = "10.0.7.1/24 via 192.0.2.1 dev eth0\n"
@@ -166,7 +170,7 @@ SAVED = [
 def test_a_prefix_that_occurs_twice_is_an_error_of_its_second_line(
     tmp_path: Path, daemon: FakeDaemon, text: str | bytes, prefix: str, unit: str, words: str
 ) -> None:
-    """The route with metric 100, which the kernel used, was lost without an error."""
+    """The route with metric 100, which the kernel used, would be lost without an error."""
     status, out, errors = run(tmp_path, daemon, text, words)
     assert (status, out) == (ExitStatus.REFUSED, "0 routes imported\n")
     assert errors.startswith(
@@ -185,7 +189,7 @@ def test_a_prefix_that_occurs_twice_in_two_batches_is_an_error_too(
     assert f"line {BATCH_ROUTES + 1}: 10.0.0.0/24 is the prefix of line 1 as well" in errors
 
 
-def test_one_address_in_both_families_and_lengths_is_no_repetition(
+def test_the_same_bits_in_both_families_and_lengths_are_different_prefixes(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     text = "0.0.0.0/0 dev a\n::/0 dev a\n10.0.0.0/8 dev a\n10.0.0.0/9 dev a\na00::/8 dev a\n"
@@ -193,7 +197,9 @@ def test_one_address_in_both_families_and_lengths_is_no_repetition(
     assert (status, out) == (ExitStatus.DONE, "5 routes imported\n")
 
 
-def test_json_tells_both_what_was_done_and_what_was_not(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_json_has_the_routes_that_were_accepted_and_those_that_were_refused(
+    tmp_path: Path, daemon: FakeDaemon
+) -> None:
     _, out, errors = run(tmp_path, daemon, "nonsense\n", "--json")
     assert errors == ""
     assert json.loads(out) == {
@@ -270,7 +276,7 @@ IP_6_ROUTE_READ = [
 
 
 def injected(daemon: FakeDaemon) -> list[tuple[str, str, list[str], int]]:
-    """The routes that came."""
+    """Return the routes that the daemon received."""
     found = []
     for injection in daemon.injections:
         for column in injection.routes:
@@ -292,20 +298,20 @@ def injected(daemon: FakeDaemon) -> list[tuple[str, str, list[str], int]]:
         pytest.param(IP_6_O_ROUTE, IP_6_ROUTE_READ, id="ip -6 -o route"),
     ],
 )
-def test_what_ip_route_prints_is_read(
+def test_the_output_of_ip_route_is_read(
     tmp_path: Path,
     daemon: FakeDaemon,
     text: str,
     routes: list[tuple[str, str, list[str], int]],
 ) -> None:
-    """As iproute2 6.1 printed it."""
+    """The text is the output of iproute2 6.1."""
     status, out, errors = run(tmp_path, daemon, text)
     assert (status, errors) == (ExitStatus.DONE, "")
     assert out == (f"{len(routes)} routes imported\n1 route of the kernel's own skipped\n")
     assert injected(daemon) == routes
 
 
-def test_a_byte_order_mark_and_both_kinds_of_comments_are_read_over(
+def test_a_byte_order_mark_and_both_kinds_of_comments_are_ignored(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     text = "\ufeff10.1.0.0/16 dev a ; SBL1\n; a list\nblackhole 10.2.0.0/16 # why\n"
@@ -316,7 +322,7 @@ def test_a_byte_order_mark_and_both_kinds_of_comments_are_read_over(
 def test_every_wrong_line_is_named_at_once_with_its_own_number(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
-    """A route of several lines is named by its first."""
+    """A route of several lines is named by its first line."""
     text = IP_ROUTE + "10.1.0.0/16 via 10.9.0.2 rtt 5\nnat 10.2.0.0/16\n\tcache x\n10.3.0.0/16"
     _, _, errors = run(tmp_path, daemon, text)
     assert [line.split(":")[1] for line in errors.splitlines()[:3]] == [
@@ -330,7 +336,7 @@ def test_a_continuation_without_a_route_is_an_error(tmp_path: Path, daemon: Fake
     assert "line 1: 'nexthop' continues a route, and there is none on the line before" in errors
 
 
-def test_a_file_that_is_not_there_is_usage(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_a_missing_file_is_a_usage_error(tmp_path: Path, daemon: FakeDaemon) -> None:
     out, errors = io.StringIO(), io.StringIO()
     with command_line_for(["--socket", str(tmp_path / "s")], out, errors) as command_line:
         status = command_line.run_line(f"route import {tmp_path}/nothing")
@@ -339,14 +345,14 @@ def test_a_file_that_is_not_there_is_usage(tmp_path: Path, daemon: FakeDaemon) -
 
 
 class Screen(io.StringIO):
-    """A terminal that remembers everything."""
+    """A terminal that keeps all its output."""
 
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.parametrize("screen", [Screen(), io.StringIO()], ids=["terminal", "file"])
-def test_a_terminal_sees_how_far_it_has_come_and_a_file_does_not(screen: io.StringIO) -> None:
+def test_progress_is_shown_on_a_terminal_and_not_in_a_file(screen: io.StringIO) -> None:
     output = TextOutput(io.StringIO(), screen, has_color=False)
     output.progress(2_048, 50, 200)
     output.progress(8_192, 200, 200)

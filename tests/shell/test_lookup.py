@@ -1,4 +1,6 @@
-"""`lookup`: rows from a real snapshot, and the exit status."""
+"""`lookup` prints rows from a real snapshot; its exit status shows whether each address has a
+route.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ NAMES = {1: "lo", 2: "eth0"}
 
 
 class DaemonWithSnapshot(FakeDaemon):
-    """Hands out a real snapshot with two routes."""
+    """A fake daemon that passes the descriptor of a real snapshot with two routes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ def test_every_address_gets_its_route(path: Path) -> None:
     ]
 
 
-def test_an_address_without_a_route_is_said_and_is_exit_status_1(path: Path) -> None:
+def test_an_address_without_a_route_is_reported_with_exit_status_1(path: Path) -> None:
     status, out = run(path, "lookup 10.1.2.3 203.0.113.1")
     assert status is ExitStatus.REFUSED
     assert out.splitlines()[-1].split() == ["203.0.113.1", "no", "route", "-", "-", "-"]

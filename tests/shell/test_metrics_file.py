@@ -1,4 +1,4 @@
-"""The unit for the textfile collector writes a complete file, or none."""
+"""The systemd unit for the textfile collector writes a complete file or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIT = ROOT / "configs" / "prometheus" / "routed-textfile.service"
 
 
 def run_unit(folder: Path, socket_path: Path) -> int:
-    """Run the command of the unit, with this folder and this socket. Returns its exit status."""
+    """Run the command of the unit with this folder and this socket. Returns its exit status."""
     text = UNIT.read_text(encoding="utf-8").replace("\\\n", " ")
     (command,) = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", text, re.MULTILINE)
     routectl = f"{sys.executable} -m routectl -s {shlex.quote(str(socket_path))}"
@@ -30,7 +30,7 @@ def run_unit(folder: Path, socket_path: Path) -> int:
     return subprocess.run(["/bin/sh", "-c", script], env=environment, check=False).returncode
 
 
-def test_the_file_has_the_metrics_and_goes_with_the_daemon(tmp_path: Path) -> None:
+def test_the_file_has_the_metrics_and_is_removed_when_the_daemon_is_gone(tmp_path: Path) -> None:
     folder, socket_path = tmp_path / "textfiles", tmp_path / "routed.sock"
     folder.mkdir()
     with (

@@ -1,4 +1,6 @@
-"""`monitor` over a real socket: a line a change, a document a line, and the end by hanging up."""
+"""`monitor` over a real socket: one line or document for each change; closing the connection ends
+it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def server(tmp_path: Path, daemon: FakeDaemon) -> Iterator[ServerThread]:
 def watching(
     tmp_path: Path, server: ServerThread, daemon: FakeDaemon, *topics: str
 ) -> tuple[ControlClient, Iterator[list[Row]]]:
-    """A client whose feed is known to be there: it has seen one change."""
+    """Yield a client whose subscription is active: it has received one change."""
     client = ControlClient(str(tmp_path / "routed.sock"))
     pages = client.watch(Monitor(topics))
 
@@ -89,7 +91,7 @@ def test_a_monitor_ends_when_its_reader_leaves_although_nothing_changes(
     assert (started.returncode, errors) == (0, b"")
 
 
-def test_a_watch_that_is_read_goes_on(
+def test_a_monitor_whose_output_is_read_continues(
     tmp_path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     reader, writer = os.pipe()
@@ -112,7 +114,7 @@ def test_a_watch_that_is_read_goes_on(
 
 
 def read(pages: Iterator[list[Row]], count: int) -> list[Row]:
-    """At least that many rows; several may come at once."""
+    """Read at least that many rows; several may arrive at once."""
     rows: list[Row] = []
     while len(rows) < count:
         rows += next(pages)
@@ -147,7 +149,7 @@ def test_changes_come_in_order_as_lines_and_as_documents(
     assert "T" in first["at"]
 
 
-def test_only_the_topics_that_were_asked_for_come(
+def test_only_the_requested_topics_arrive(
     tmp_path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     client, pages = watching(tmp_path, server, daemon, "links", "neighbors")
@@ -157,7 +159,9 @@ def test_only_the_topics_that_were_asked_for_come(
         assert [row["kind"] for row in next(pages)] == ["neighbor"]
 
 
-def test_what_was_lost_is_said(tmp_path: Path, server: ServerThread, daemon: FakeDaemon) -> None:
+def test_lost_changes_are_reported(
+    tmp_path: Path, server: ServerThread, daemon: FakeDaemon
+) -> None:
     client, pages = watching(tmp_path, server, daemon)
     with client:
         note(server, daemon, Topic.ROUTES, *[ADDED] * (CHANGES_MAX + 5))
@@ -168,7 +172,7 @@ def test_what_was_lost_is_said(tmp_path: Path, server: ServerThread, daemon: Fak
         assert next(pages)[0]["subject"] == "10.255.0.2", "it goes on after that"
 
 
-def test_hanging_up_ends_it_at_the_daemon(
+def test_closing_the_connection_ends_the_subscription_at_the_daemon(
     tmp_path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     client, pages = watching(tmp_path, server, daemon)
@@ -179,7 +183,7 @@ def test_hanging_up_ends_it_at_the_daemon(
     assert server.events == []
 
 
-def test_another_request_on_the_same_connection_ends_it(
+def test_another_request_on_the_same_connection_ends_the_subscription(
     tmp_path: Path, server: ServerThread, daemon: FakeDaemon
 ) -> None:
     client, pages = watching(tmp_path, server, daemon)

@@ -1,4 +1,4 @@
-"""Long output in the shell goes through a pager, and what fits does not."""
+"""Output that is longer than the screen goes through a pager; shorter output does not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNTIL_END = "import signal, sys; signal.signal(2, signal.SIG_IGN); " + KEEPS_ALL
 
 
 class Terminal(io.StringIO):
-    """Twenty-four lines that a person looks at."""
+    """A terminal of twenty-four lines."""
 
     def isatty(self) -> bool:
         return True
@@ -59,7 +59,7 @@ def use_pager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> 
     return seen
 
 
-def test_what_fits_stays_on_the_terminal(
+def test_output_that_fits_stays_on_the_terminal(
     tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = use_pager(monkeypatch, tmp_path, KEEPS_ALL)
@@ -69,7 +69,7 @@ def test_what_fits_stays_on_the_terminal(
     assert not seen.exists()
 
 
-def test_what_does_not_fit_goes_to_the_pager_whole(
+def test_output_that_does_not_fit_goes_to_the_pager_whole(
     tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.route_views = many_routes(3000)
@@ -93,7 +93,7 @@ def test_what_does_not_fit_goes_to_the_pager_whole(
         ("", 24, True),
     ],
 )
-def test_a_line_that_is_longer_than_the_screen_is_wide_counts_as_often_as_it_wraps(
+def test_a_line_wider_than_the_screen_counts_for_each_line_that_it_wraps_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, count: int, *, is_paged: bool
 ) -> None:
     seen = use_pager(monkeypatch, tmp_path, KEEPS_ALL)
@@ -121,7 +121,7 @@ def test_leaving_the_pager_ends_the_command_and_not_the_session(
 
 
 @pytest.mark.usefixtures("no_collections")
-def test_ctrl_c_leaves_the_pager_with_what_it_has(
+def test_ctrl_c_leaves_the_pager_with_the_output_so_far(
     tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.route_views = many_routes(20_000)
@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_the_pager_with_what_it_has(
     assert 1 < len(lines) < 2 * 20_000
 
 
-def test_a_pager_that_is_not_there_is_done_without(
+def test_without_an_installed_pager_the_output_goes_to_the_terminal(
     tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.route_views = many_routes(100)
@@ -157,7 +157,7 @@ def test_a_pager_that_is_not_there_is_done_without(
     ("line", "is_paged"),
     [("show routes", True), ("explain ::1", True), ("monitor", False), ("top", False)],
 )
-def test_what_is_watched_is_not_held_back(
+def test_output_of_monitor_is_not_held_back(
     tmp_path: Path, daemon: FakeDaemon, line: str, *, is_paged: bool
 ) -> None:
     with (
@@ -177,7 +177,7 @@ def test_what_is_watched_is_not_held_back(
         ({"PAGER": "cat"}, []),
     ],
 )
-def test_the_pager_is_the_users_choice(
+def test_the_user_chooses_the_pager(
     environment: dict[str, str], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PAGER", "ROUTECTL_PAGER"):

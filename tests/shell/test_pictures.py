@@ -1,4 +1,6 @@
-"""Pictures, the report, completion scripts, the manual page and `top`: made from the same data."""
+"""Pictures, the report, completion scripts, the manual page and `top` are made from the
+same data.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ def run(socket_path: Path, line: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["table", "dot", "mermaid", "svg"])
-def test_pictures_are_as_they_were(
+def test_pictures_equal_the_golden_files(
     socket_path: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
     is_updating = bool(request.config.getoption("--update-golden", default=False))
@@ -109,7 +111,7 @@ def test_no_two_boxes_touch_and_all_are_inside(neighbors: int, others: int) -> N
 
 
 class _Balance(HTMLParser):
-    """Counts what is open."""
+    """Counts the elements that are open."""
 
     VOID = frozenset({"meta", "line", "rect", "br"})
 
@@ -133,7 +135,7 @@ class _Balance(HTMLParser):
         self.text += data
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(socket_path: Path) -> None:
+def test_the_report_is_one_page_that_loads_nothing_else(socket_path: Path) -> None:
     page = run(socket_path, "report")
     parser = _Balance()
     parser.feed(page)
@@ -145,7 +147,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(socket_path: Path) -> No
 
 
 def test_the_report_has_its_style_and_cells_of_several_lines(socket_path: Path) -> None:
-    """No line break is escaped: a style sheet with a literal `\\n` in it is none."""
+    r"""A style sheet with an escaped line break, a literal `\n`, is not valid."""
     page = run(socket_path, "report")
     assert "\\n" not in page
     style = page[page.index("<style>") + 7 : page.index("</style>")]
@@ -169,7 +171,7 @@ def named(name: str) -> list[Row]:
 
 
 def dot_strings(lines: list[str]) -> list[str]:
-    """The quoted strings of DOT as its grammar has them, in order; all else must be known."""
+    """Return the quoted strings of DOT by its grammar, in order; the rest must be known text."""
     text = "\n".join(lines)
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
     rest = re.sub(r'"(?:[^"\\]|\\.)*"', "S", text)
@@ -182,14 +184,14 @@ def dot_strings(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_dot_picture_is_well_formed_whatever_a_link_is_called(name: str) -> None:
+def test_a_dot_picture_is_well_formed_for_any_name_of_a_link(name: str) -> None:
     label = next(text for text in dot_strings(as_dot(named(name))) if " cost " in text)
     shown = html.unescape(re.sub(r"\\(.)", r"\1", label))
     assert shown == f"{printable(name)} cost 10"
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_mermaid_picture_is_well_formed_whatever_a_link_is_called(name: str) -> None:
+def test_a_mermaid_picture_is_well_formed_for_any_name_of_a_link(name: str) -> None:
     lines = as_mermaid(named(name))
     assert re.fullmatch(
         r'graph LR(?:\n  r\d+(?:\["[^"]*"\]| (?:---|-\.-)\|"[^"]*"\| r\d+))+', "\n".join(lines)
@@ -201,7 +203,7 @@ def test_a_mermaid_picture_is_well_formed_whatever_a_link_is_called(name: str) -
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_an_svg_and_a_page_are_well_formed_whatever_a_link_is_called(name: str) -> None:
+def test_an_svg_and_a_page_are_well_formed_for_any_name_of_a_link(name: str) -> None:
     root = ElementTree.fromstring("\n".join(as_svg(named(name))))
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert f"{printable(name)} cost 10" in texts
@@ -225,7 +227,7 @@ def test_a_table_and_json_show_any_name(name: str) -> None:
     assert json.loads(out.getvalue())["data"][1]["interface"] == name
 
 
-def test_a_name_that_a_shell_would_run_is_not_offered_to_it() -> None:
+def test_completion_omits_a_name_that_a_shell_would_execute() -> None:
     def live(kind: ValueKind, start: str) -> list[str]:
         del kind, start
         return ["eth0", "$(id)", "a;b", "\u6771\u4eac", "a b", "`x`"]
@@ -237,7 +239,7 @@ def test_a_name_that_a_shell_would_run_is_not_offered_to_it() -> None:
 
 
 @pytest.mark.parametrize("line", ["routectl sh", "routectl show nei", "routectl --json show "])
-def test_shells_are_told_what_may_come(
+def test_completion_scripts_list_the_words_of_the_grammar(
     socket_path: Path, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["-s", str(socket_path), "--complete", line]) == 0
@@ -256,7 +258,7 @@ def test_shells_are_told_what_may_come(
     )
 
 
-def test_shells_are_told_live_values_of_the_socket_they_name(
+def test_completion_scripts_list_values_of_the_daemon_at_the_named_socket(
     socket_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["--complete", f"routectl -s {socket_path} show neighbors fe"])
@@ -264,7 +266,7 @@ def test_shells_are_told_live_values_of_the_socket_they_name(
 
 
 @pytest.mark.parametrize("shell", SHELL_WORDS)
-def test_the_scripts_are_understood_by_their_shells(shell: str, tmp_path: Path) -> None:
+def test_the_completion_scripts_are_valid_in_their_shells(shell: str, tmp_path: Path) -> None:
     assert tuple(SHELLS) == SHELL_WORDS
     path = tmp_path / "script"
     path.write_text("\n".join(script(shell)) + "\n")
@@ -274,7 +276,7 @@ def test_the_scripts_are_understood_by_their_shells(shell: str, tmp_path: Path) 
     subprocess.run([program, "-n", str(path)], check=True, timeout=60)
 
 
-def test_bash_completes_with_it(socket_path: Path, tmp_path: Path) -> None:
+def test_bash_completes_with_its_script(socket_path: Path, tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("bash is not installed")

@@ -1,4 +1,6 @@
-"""`reload plan`: text for people, rows for programs, and no row if nothing would change."""
+"""`reload plan` prints text for people and rows for programs, and no row if nothing would
+change.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def run(daemon: FakeDaemon, path: Path, line: str) -> tuple[ExitStatus | None, s
     return status, out.getvalue(), errors.getvalue()
 
 
-def test_a_plan_without_a_step_is_no_row_and_says_so(tmp_path: Path) -> None:
+def test_a_plan_without_a_step_has_no_row_and_reports_no_change(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     with closing(FakeDaemon(plan=())) as daemon:
         assert run(daemon, path, "reload --plan") == (
@@ -50,7 +52,7 @@ def test_a_plan_has_a_row_for_each_step(tmp_path: Path) -> None:
 
 
 class _Refusing(FakeDaemon):
-    """Its file has an error."""
+    """A fake daemon whose configuration file has an error."""
 
     def _configure(self, request: object) -> CommandOutcome:
         return CommandOutcome(False, ("routes.yaml:1:1: nonsense: unknown key",))

@@ -1,4 +1,4 @@
-"""The quick way answers exactly as the full one does, or leaves the command to it."""
+"""The quick path prints exactly what the full one prints, or leaves the command to the full one."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("line", [*QUICK_LINES, *FULL_LINES])
-def test_both_ways_say_the_same(
+def test_both_paths_print_the_same(
     socket_path: Path, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["-s", str(socket_path), *line.split()]
@@ -86,26 +86,26 @@ def test_both_ways_say_the_same(
 
 
 @pytest.mark.parametrize("line", QUICK_LINES)
-def test_a_plain_show_never_comes_to_the_full_way(
+def test_a_plain_show_never_reaches_the_full_path(
     socket_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def not_here(_arguments: list[str]) -> int:
         raise AssertionError("the full way was taken")
 
     monkeypatch.setattr(cli, "main", not_here)
-    # An address that nobody has is answered "not found", and the full way says so.
+    # An address that no neighbor has is answered "not found", which the full path reports.
     if "eth9" not in line:
         assert routectl_quick.main(["-s", str(socket_path), *line.split()]) == 0
 
 
-def test_nobody_there_is_said_by_the_full_way(
+def test_the_full_path_reports_that_no_daemon_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert routectl_quick.main(["-s", str(tmp_path / "nobody"), "show", "status"]) == 3
     assert "routed is not running" in capsys.readouterr().err
 
 
-def test_numbers_are_those_of_the_protocol() -> None:
+def test_the_numbers_are_those_of_the_protocol() -> None:
     assert (quick.HELLO, quick.ROWS, quick.RESULT, quick.LAST_ROWS) == (
         ControlType.HELLO, ControlType.ROWS, ControlType.RESULT, ControlType.LAST_ROWS,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def test_numbers_are_those_of_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(GENERATED))
-def test_generated_files_are_as_they_would_be_made(name: str) -> None:
+def test_generated_files_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == GENERATED[name](), (
         "run `python -m routectl.generate`"
     )

@@ -1,4 +1,6 @@
-"""`record on` and `record off FILE`: the file is made first, whole, and for its owner only."""
+"""`record on` and `record off FILE`: the file is created first, complete, and readable by its owner
+only.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def test_a_recording_ends_in_a_file_for_its_owner(tmp_path: Path, daemon: FakeDa
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_file_that_is_there_is_not_touched_and_the_recording_goes_on(
+def test_an_existing_file_is_not_changed_and_the_recording_continues(
     tmp_path: Path, daemon: FakeDaemon
 ) -> None:
     file = tmp_path / "fault.jsonl"
@@ -63,7 +65,7 @@ def test_a_file_that_is_there_is_not_touched_and_the_recording_goes_on(
     assert daemon.is_recording
 
 
-def test_where_nothing_is_recorded_no_file_is_left(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_without_a_recording_no_file_is_left(tmp_path: Path, daemon: FakeDaemon) -> None:
     file = tmp_path / "fault.jsonl"
     status, _, errors = run(tmp_path, daemon, f"record off {file}")
     assert status is ExitStatus.REFUSED
@@ -71,7 +73,7 @@ def test_where_nothing_is_recorded_no_file_is_left(tmp_path: Path, daemon: FakeD
     assert not file.exists()
 
 
-def test_a_recording_can_go_down_a_pipe(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_a_recording_can_be_written_to_a_pipe(tmp_path: Path, daemon: FakeDaemon) -> None:
     run(tmp_path, daemon, "record on")
     status, out, _ = run(tmp_path, daemon, "record off -")
     assert status is ExitStatus.DONE
@@ -85,13 +87,15 @@ def test_a_recording_in_json_is_one_document(tmp_path: Path, daemon: FakeDaemon)
     assert text == '{"routed-recording": 1}\n' + "x" * 40_000 + "\n"
 
 
-def test_nothing_recorded_is_one_document_too(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_the_absence_of_a_recording_is_one_document_too(tmp_path: Path, daemon: FakeDaemon) -> None:
     _, out, _ = run(tmp_path, daemon, "record off - --json")
     assert json.loads(out)["error"]["code"]
 
 
 class EndingClient:
-    """Its answer ends by an error after some rows: a lost connection, or an interrupt."""
+    """A client whose answer ends with an error after some rows, such as a lost connection or an
+    interrupt.
+    """
 
     def __init__(self, texts: list[str], error: BaseException) -> None:
         self._texts, self._error = texts, error
@@ -113,7 +117,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize("end", ENDS, ids=["lost", "interrupted"])
-def test_what_came_of_a_recording_is_kept(tmp_path: Path, end: BaseException) -> None:
+def test_the_part_of_a_recording_that_arrived_is_kept(tmp_path: Path, end: BaseException) -> None:
     file = tmp_path / "fault.jsonl"
     client: Any = EndingClient(["first ", "second"], end)
     with pytest.raises(type(end)) as caught:
@@ -126,7 +130,7 @@ def test_what_came_of_a_recording_is_kept(tmp_path: Path, end: BaseException) ->
 
 
 @pytest.mark.parametrize("end", ENDS, ids=["lost", "interrupted"])
-def test_where_nothing_came_no_file_is_left(tmp_path: Path, end: BaseException) -> None:
+def test_without_any_row_no_file_is_left(tmp_path: Path, end: BaseException) -> None:
     file = tmp_path / "fault.jsonl"
     client: Any = EndingClient([], end)
     with pytest.raises(type(end)):
@@ -134,7 +138,7 @@ def test_where_nothing_came_no_file_is_left(tmp_path: Path, end: BaseException) 
     assert not file.exists()
 
 
-def test_a_full_disk_keeps_what_it_has_room_for(tmp_path: Path, daemon: FakeDaemon) -> None:
+def test_a_full_disk_keeps_the_part_that_fits(tmp_path: Path, daemon: FakeDaemon) -> None:
     file = tmp_path / "fault.jsonl"
     run(tmp_path, daemon, "record on")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

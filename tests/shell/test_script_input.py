@@ -1,4 +1,6 @@
-"""What a script may pass: bytes that are no text, `-`, a quoted `?`, `--help` with `--json`."""
+"""Arguments and input of scripts: bytes that are not valid text, `-`, a quoted `?`, `--help` with
+`--json`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def routectl(
     )  # fmt: skip
 
 
-# --- bytes that are no text
+# --- bytes that are not valid text
 
 
 @pytest.mark.parametrize("form", [b"--json", b"--pretty"])
@@ -63,7 +65,7 @@ def routectl(
         [b"show", b"\xff?"],
     ],
 )
-def test_bytes_that_are_no_text_keep_json_one_document(
+def test_bytes_that_are_not_valid_text_keep_json_one_document(
     path: Path, arguments: list[bytes], form: bytes
 ) -> None:
     done = routectl(path, form, *arguments)
@@ -73,7 +75,7 @@ def test_bytes_that_are_no_text_keep_json_one_document(
     assert done.stderr == b""
 
 
-def test_a_recording_in_a_file_whose_name_is_no_text_is_one_document(
+def test_a_recording_in_a_file_whose_name_is_not_valid_text_is_one_document(
     path: Path, tmp_path: Path
 ) -> None:
     file = os.fsencode(tmp_path) + b"/\xff"
@@ -83,7 +85,7 @@ def test_a_recording_in_a_file_whose_name_is_no_text_is_one_document(
     assert json.loads(done.stdout)["data"][0]["text"].endswith(f"written to {os.fsdecode(file)}")
 
 
-def test_a_line_that_is_no_text_does_not_stop_the_lines_after_it(path: Path) -> None:
+def test_a_line_that_is_not_valid_text_does_not_stop_the_lines_after_it(path: Path) -> None:
     done = routectl(path, "--json", lines=b"--\xff\nshow status\n")
     first, rest = done.stdout.split(b"\n", 1)
     assert json.loads(first)["error"]["code"] == "usage"
@@ -91,11 +93,11 @@ def test_a_line_that_is_no_text_does_not_stop_the_lines_after_it(path: Path) -> 
     assert (done.returncode, done.stderr) == (ExitStatus.USAGE, b"")
 
 
-# --- standard input, where the commands come from
+# --- standard input that holds the commands
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdin"])
-def test_routes_are_not_read_from_where_the_commands_come_from(
+def test_routes_are_not_read_from_the_input_that_holds_the_commands(
     path: Path, daemon: FakeDaemon, file: str
 ) -> None:
     lines = f"route import {file}\nroute add 10.98.0.0/16 via 10.0.0.2\n"
@@ -108,14 +110,14 @@ def test_routes_are_not_read_from_where_the_commands_come_from(
     assert [injection.count for injection in daemon.injections] == [1]
 
 
-def test_a_configuration_is_not_read_from_where_the_commands_come_from(path: Path) -> None:
+def test_a_configuration_is_not_read_from_the_input_that_holds_the_commands(path: Path) -> None:
     done = routectl(path, lines=b"check /dev/stdin\nshow status\n")
     assert (done.returncode, b"line 1: /dev/stdin is standard input" in done.stderr) == (2, True)
     assert b"router id" in done.stdout
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdin"])
-def test_routes_come_from_standard_input_when_the_command_does_not(
+def test_routes_are_read_from_standard_input_when_the_command_is_an_argument(
     path: Path, daemon: FakeDaemon, file: str
 ) -> None:
     done = routectl(path, "route", "import", file, lines=b"10.98.0.0/16 via 10.0.0.2\n")
@@ -126,9 +128,7 @@ def test_routes_come_from_standard_input_when_the_command_does_not(
 # --- a question mark as a value
 
 
-def test_a_quoted_question_mark_is_the_value_that_it_stands_for(
-    path: Path, daemon: FakeDaemon
-) -> None:
+def test_a_quoted_question_mark_is_a_value(path: Path, daemon: FakeDaemon) -> None:
     done = routectl(path, "show", "interfaces", "?")
     assert (done.returncode, done.stdout) == (ExitStatus.REFUSED, b"")
     assert done.stderr == b"routectl: no interface ?\n"
@@ -143,7 +143,7 @@ def test_a_quoted_question_mark_is_the_value_that_it_stands_for(
 @pytest.mark.parametrize(
     "words", ["show route ?", "explain ?", "wait synced within ?", "log level ?"]
 )
-def test_a_question_mark_that_is_no_valid_value_is_an_error_with_the_help(
+def test_a_question_mark_that_is_not_a_valid_value_is_an_error_with_the_help(
     path: Path, words: str
 ) -> None:
     for done in (routectl(path, *words.split()), routectl(path, lines=words.encode())):
@@ -157,7 +157,7 @@ def test_a_question_mark_that_is_no_valid_value_is_an_error_with_the_help(
 
 
 @pytest.mark.parametrize("words", ["?", "show ?", "sh nei?", "show routes 10.0.0.0/8 ?"])
-def test_a_question_mark_where_only_words_may_come_is_help(path: Path, words: str) -> None:
+def test_a_question_mark_where_only_keywords_are_valid_is_help(path: Path, words: str) -> None:
     done = routectl(path, *words.split())
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"  ")
@@ -168,7 +168,7 @@ def test_a_question_mark_where_only_words_may_come_is_help(path: Path, words: st
 
 @pytest.mark.parametrize("form", ["--json", "--pretty"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_and_version_are_a_document_of_the_lines_of_their_text(
+def test_json_help_and_version_are_a_document_of_the_lines_of_their_text(
     path: Path, option: str, form: str
 ) -> None:
     text = routectl(path, option)

@@ -1,4 +1,4 @@
-"""The shell, driven through prompt-toolkit's pipe: TAB, `?`, abbreviations, Ctrl-C, history."""
+"""The interactive shell through prompt-toolkit's pipe: TAB, `?`, abbreviations, Ctrl-C, history."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TAB, CTRL_C, CTRL_D, ENTER = "\t", "\x03", "\x04", "\r"
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The daemon's socket; the history goes beside it."""
+    """The daemon's socket; the history file lies in the same folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "routed.sock"
     monkeypatch.setenv("ROUTECTL_SOCKET", str(path))
@@ -47,7 +47,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 
 class Typist:
-    """Types when the line looks as it should: no key is sent before its time has come."""
+    """Sends keys when the line has an expected state, so no key is sent too early."""
 
     def __init__(self, keyboard: PipeInput, shell: Shell) -> None:
         self._keyboard = keyboard
@@ -56,11 +56,11 @@ class Typist:
         shell.session.app.after_render += lambda _: self._look()
 
     def types(self, keys: str) -> Typist:
-        """Send keys when the steps before are done."""
+        """Send keys when the earlier steps are done."""
         return self.when(lambda _: True, keys)
 
     def when(self, is_time: Callable[[str], bool], keys: str) -> Typist:
-        """Send keys when the line satisfies something."""
+        """Send keys when the line satisfies a condition."""
         self._steps.append((is_time, keys))
         return self
 
@@ -71,7 +71,7 @@ class Typist:
 
 
 class Scene:
-    """A shell at a pipe."""
+    """A shell that reads from a pipe."""
 
     def __init__(self, command_line: CommandLine, keyboard: PipeInput) -> None:
         self.command_line = command_line
@@ -105,7 +105,7 @@ def test_quit_and_exit_leave(path: Path, daemon: FakeDaemon, word: str) -> None:
         assert scene.shell.run() == 0
 
 
-def test_tab_completes_words(path: Path, daemon: FakeDaemon) -> None:
+def test_tab_completes_keywords(path: Path, daemon: FakeDaemon) -> None:
     with serving(path, daemon, ADMIN), shell_at_a_pipe() as (scene, out, _):
         scene.typist.types("show cou" + TAB)
         scene.typist.when(lambda line: line == "show counters", ENTER)
@@ -114,7 +114,7 @@ def test_tab_completes_words(path: Path, daemon: FakeDaemon) -> None:
     assert "nup_received" in out.getvalue()
 
 
-def test_tab_completes_what_the_daemon_knows_now(path: Path, daemon: FakeDaemon) -> None:
+def test_tab_completes_current_values_of_the_daemon(path: Path, daemon: FakeDaemon) -> None:
     with serving(path, daemon, ADMIN), shell_at_a_pipe() as (scene, out, _):
         scene.typist.types("show neighbors 10.2" + TAB)
         scene.typist.when(lambda line: line == "show neighbors 10.255.0.2", ENTER)
@@ -123,7 +123,7 @@ def test_tab_completes_what_the_daemon_knows_now(path: Path, daemon: FakeDaemon)
     assert "10.255.0.2" in out.getvalue()
 
 
-def test_a_question_mark_helps_at_once_and_leaves_the_line(
+def test_a_question_mark_shows_help_at_once_and_keeps_the_line(
     path: Path, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(path, daemon, ADMIN), shell_at_a_pipe() as (scene, out, _):
@@ -188,7 +188,7 @@ def test_the_prompt_names_the_router_and_its_health(path: Path, daemon: FakeDaem
     assert STATUS.fib.failed == 1
 
 
-def test_the_history_is_its_owners_alone() -> None:
+def test_the_history_is_readable_by_its_owner_only() -> None:
     path = history_path()
     assert path is not None
     path.parent.mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_a_new_history_is_made_with_its_directories() -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_history_that_cannot_be_kept_is_said(
+def test_a_history_that_cannot_be_written_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -227,7 +227,7 @@ def completions(path: Path, text: str) -> list[str]:
     ]
 
 
-def test_completion_knows_neighbors_interfaces_and_prefixes(path: Path, daemon: FakeDaemon) -> None:
+def test_completion_lists_neighbors_interfaces_and_prefixes(path: Path, daemon: FakeDaemon) -> None:
     with serving(path, daemon, ADMIN):
         assert completions(path, "show neighbors ") == [
             "10.255.0.2",

@@ -1,5 +1,7 @@
-"""routectl where things are missing: room on the disk, a terminal, a home, standard streams, an
-answer. It says so in a sentence, with an exit status of its own, and never in a traceback."""
+"""routectl where something is missing: space on the disk, a terminal, a home directory, standard
+streams, an answer. It prints one sentence and has an exit status for the case, and never a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def routectl(
     words: str, redirections: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it as a shell would."""
+    """Run routectl as a shell would."""
     command = f"{shlex.quote(sys.executable)} -m routectl {words} {redirections}"
     return subprocess.run(
         ["/bin/sh", "-c", command],
@@ -82,7 +84,7 @@ def routectl(
         "record off -",
     ],
 )
-def test_a_full_disk_is_said_and_has_a_status_of_its_own(socket_path: Path, words: str) -> None:
+def test_a_full_disk_is_reported_and_has_its_own_exit_status(socket_path: Path, words: str) -> None:
     if words.startswith("record"):
         routectl(f"-s {socket_path} record on")
     ended = routectl(f"-s {socket_path} {words}", ">/dev/full")
@@ -91,7 +93,7 @@ def test_a_full_disk_is_said_and_has_a_status_of_its_own(socket_path: Path, word
     )  # fmt: skip
 
 
-def test_a_full_standard_error_is_survived(socket_path: Path) -> None:
+def test_a_full_standard_error_does_not_end_the_command(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path} show nonsense", ">/dev/full 2>/dev/full")
     assert ended.returncode == 5
     ended = routectl(f"-s {socket_path} show nonsense", "2>/dev/full")
@@ -100,7 +102,7 @@ def test_a_full_standard_error_is_survived(socket_path: Path) -> None:
 
 @pytest.mark.parametrize("redirections", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("words", ["show status", "help show", "report", ""])
-def test_closed_standard_streams_are_as_good_as_dev_null(
+def test_closed_standard_streams_are_treated_as_dev_null(
     socket_path: Path, words: str, redirections: str
 ) -> None:
     ended = routectl(f"-s {socket_path} {words}", redirections)
@@ -108,7 +110,7 @@ def test_closed_standard_streams_are_as_good_as_dev_null(
     assert bool(ended.stdout) == (bool(words) and ">&-" not in redirections.split())
 
 
-def test_top_without_a_terminal_says_so(socket_path: Path) -> None:
+def test_top_without_a_terminal_reports_it(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path} top")
     assert ended.returncode == 2
     assert ended.stderr.startswith("routectl: top needs a terminal; `show status` and")
@@ -124,20 +126,20 @@ def test_characters_that_the_encoding_lacks_are_escaped(socket_path: Path) -> No
     assert (ended.returncode, ended.stderr) == (1, "routectl: no neighbor \\udcff\n")
 
 
-def test_commands_that_are_no_text_are_answered_like_any_other(socket_path: Path) -> None:
+def test_commands_that_are_not_valid_text_are_answered_like_any_other(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path}", "<<'END'\nshow neighbors \udcff\nshow memory\nEND")
     assert ended.stderr == "routectl: line 1: no neighbor \\udcff\n"
     assert ended.stdout.startswith("WHAT") or "KiB" in ended.stdout
 
 
-def test_a_file_of_routes_that_breaks_off_is_not_taken_for_a_full_disk(socket_path: Path) -> None:
+def test_a_file_of_routes_that_ends_early_is_not_reported_as_a_full_disk(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path} route import /proc/self/mem")
     assert (ended.returncode, ended.stderr) == (
         2, "routectl: the routes cannot be read: Input/output error\n",
     )  # fmt: skip
 
 
-def test_a_pager_with_an_open_quote_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pager_with_an_unclosed_quote_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTECTL_PAGER", 'less "')
     assert pager_command() == []
 
@@ -161,7 +163,9 @@ def test_json_is_one_document_for_every_command(
 
     monkeypatch.chdir(tmp_path)  # some write files
     example = getattr(leaf, "example")  # noqa: B009  parametrize knows no type
-    example = example.replace("within 60s", "within 50ms")  # what is awaited does not come
+    example = example.replace(
+        "within 60s", "within 50ms"
+    )  # the state that is waited for does not occur
     main(["-s", str(socket_path), "--json", *shlex.split(example)])
     written = capsys.readouterr()
     document = json.loads(written.out)
@@ -169,29 +173,29 @@ def test_json_is_one_document_for_every_command(
     assert {"data", "error"} & set(document)
 
 
-# --- no home
+# --- no home directory
 
 
 def test_without_a_home_the_history_is_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose uid has no entry in the password file."""
+    """A container whose uid has no entry in the password file is such a case."""
 
-    def nobody(_uid: int) -> pwd.struct_passwd:
+    def no_entry(_uid: int) -> pwd.struct_passwd:
         raise KeyError
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
     assert history_path() is None
     assert isinstance(open_history(history_path()), InMemoryHistory)
 
 
-def test_a_history_that_cannot_grow_is_said_once(
+def test_a_history_that_cannot_grow_is_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "history"
     history = open_history(path)
     path.unlink()
-    path.mkdir()  # whatever keeps the file from growing
+    path.mkdir()  # any error that keeps the file from growing
     history.append_string("show status")
     history.append_string("show routes")
     assert (
@@ -205,7 +209,7 @@ def test_a_history_that_cannot_grow_is_said_once(
 
 @contextmanager
 def hung_daemon(path: Path) -> Iterator[Callable[[], int]]:
-    """A socket whose connections are taken and never answered; how many there were."""
+    """A socket that accepts connections and never answers. Yields the number of connections."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
     listener.listen(8)
@@ -240,7 +244,7 @@ def hung_daemon(path: Path) -> Iterator[Callable[[], int]]:
         ("show neighbors -t 1 --json", "1"),
     ],
 )
-def test_a_daemon_that_is_silent_is_asked_once_and_it_is_said_once(
+def test_a_daemon_that_does_not_answer_gets_one_request_and_is_reported_once(
     tmp_path: Path, words: str, seconds: str
 ) -> None:
     path = tmp_path / "routed.sock"
@@ -256,7 +260,7 @@ def test_a_daemon_that_is_silent_is_asked_once_and_it_is_said_once(
 
 
 @pytest.mark.parametrize("seconds", ["0", "x", "nan", "inf", "1e9", ""])
-def test_what_is_no_time_to_wait_is_usage(tmp_path: Path, seconds: str) -> None:
+def test_an_invalid_time_limit_is_a_usage_error(tmp_path: Path, seconds: str) -> None:
     ended = routectl(f"-s {tmp_path}/none --timeout '{seconds}' show status")
     assert ended.returncode == ExitStatus.USAGE
     assert "expected a number of seconds above 0" in ended.stderr
@@ -279,7 +283,7 @@ def test_every_client_has_a_limit(tmp_path: Path) -> None:
     assert DEFAULT_TIMEOUT_S == 30.0
 
 
-def test_the_status_is_that_of_the_table() -> None:
+def test_the_exit_status_is_that_of_the_table() -> None:
     assert ending.UNWRITTEN == ExitStatus.UNWRITTEN
 
 
@@ -293,9 +297,7 @@ def test_the_status_is_that_of_the_table() -> None:
         ("--help", "usage: routectl [-s SOCKET]"),
     ],
 )
-def test_help_is_of_the_command_that_it_stands_with(
-    socket_path: Path, words: str, first: str
-) -> None:
+def test_help_describes_the_command_before_it(socket_path: Path, words: str, first: str) -> None:
     for typed in (words, f"--json {words}"):
         ended = routectl(f"-s {socket_path} {typed}")
         assert (ended.returncode, ended.stderr) == (0, "")
@@ -306,14 +308,14 @@ def test_help_is_of_the_command_that_it_stands_with(
     assert of_a_line.stdout == routectl(f"-s {socket_path} {asked}").stdout
 
 
-def test_help_with_what_is_no_command_says_so(socket_path: Path) -> None:
+def test_help_after_an_unknown_command_reports_that(socket_path: Path) -> None:
     ended = routectl(f"-s {socket_path} show nonsense --help")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "'nonsense' after show is unknown" in ended.stderr
 
 
-def test_an_error_of_no_system_call_is_not_called_one_of_writing() -> None:
-    """Its exit status would say that the command may have been done."""
+def test_an_error_outside_of_a_system_call_is_not_reported_as_a_failed_write() -> None:
+    """The exit status of a failed write would mean that the command may have been carried out."""
 
     def run() -> int:
         raise OSError("illegal IP address string passed to inet_pton")

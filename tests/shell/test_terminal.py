@@ -1,6 +1,6 @@
-"""The shell in a real terminal: keys are sent to tmux, and what is on the screen is looked at.
+"""The shell in a real terminal: tmux sends the keys and returns the screen.
 
-Screens are kept as golden files; `pytest --update-golden` writes them anew.
+Screens are kept as golden files; `pytest --update-golden` writes them again.
 """
 
 from __future__ import annotations
@@ -58,40 +58,40 @@ class Screen:
         return done.stdout
 
     def keys(self, *keys: str) -> Screen:
-        """Press keys, in tmux's words (`C-c`, `Enter`); anything else is typed as it is."""
+        """Press keys by tmux's names (`C-c`, `Enter`); other text is typed as it is."""
         self._tmux("send-keys", *keys)
         return self
 
     def text(self) -> str:
-        """What is on the screen, without the blanks at line ends and the empty lines below."""
+        """The text on the screen, without trailing blanks and the empty lines below."""
         lines = self._tmux("capture-pane", "-p").splitlines()
         return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
     def wait(self, is_so: Callable[[str], bool]) -> str:
-        """Wait for a screen that satisfies something, and return it."""
+        """Wait for a screen that satisfies a condition, and return it."""
         deadline = time.monotonic() + DEADLINE_S
         while not is_so(text := self.text()):
             assert time.monotonic() < deadline, text
         return text
 
     def wait_for_prompt(self, before: str = "") -> str:
-        """Wait until the last line is an empty prompt, below something."""
+        """Wait until the last line is an empty prompt below some text."""
         return self.wait(lambda text: text.endswith(f"{PROMPT}\n") and before in text)
 
     def close(self) -> None:
-        """End the tmux server, and what runs in it."""
+        """End the tmux server and the programs in it."""
         self._tmux("kill-server")
 
 
 class Daemon:
-    """The fake daemon in a process of its own, which can be restarted."""
+    """The fake daemon in its own process, which can be restarted."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, routes: int = 0) -> None:
-        """Start, and wait for the socket."""
+        """Start the process, and wait for the socket."""
         words = [sys.executable, "-m", "tests.fakes.fake_daemon", str(self._socket_path)]
         self._process = subprocess.Popen(
             [*words, *([str(routes)] if routes else [])], cwd=ROOT, stderr=subprocess.DEVNULL
@@ -102,7 +102,7 @@ class Daemon:
             assert self._process.poll() is None
 
     def stop(self) -> None:
-        """As Ctrl-C would."""
+        """Stop the process as Ctrl-C would."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(DEADLINE_S)
@@ -140,7 +140,7 @@ def compare(name: str, text: str, request: pytest.FixtureRequest) -> None:
     assert text == path.read_text()
 
 
-def test_an_hour_at_the_shell(screen: Screen, request: pytest.FixtureRequest) -> None:
+def test_a_long_session_at_the_shell(screen: Screen, request: pytest.FixtureRequest) -> None:
     """Commands, completion, help at a key, a mistake, the history."""
     screen.keys("sh nei", "Enter").wait_for_prompt("192.0.2.9")
     screen.keys("show mem", "Tab").wait(lambda text: text.endswith("> show memory\n"))
@@ -171,7 +171,7 @@ def test_ctrl_c_ends_a_dump_and_not_the_session(screen: Screen, daemon: Daemon) 
     screen.keys("C-c")
 
     def is_back(text: str) -> bool:
-        if text.endswith("\n:\n"):  # the pager drops what is typed while it is interrupted
+        if text.endswith("\n:\n"):  # the pager drops keys that arrive while it is interrupted
             screen.keys("q")
         return "cancelled" in text and text.rstrip("q \n").endswith(PROMPT)
 
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_a_dump_and_not_the_session(screen: Screen, daemon: Daemon) 
     screen.keys("show memory", "Enter").wait_for_prompt("LC-trie")
 
 
-def test_a_daemon_that_restarts_is_found_again(screen: Screen, daemon: Daemon) -> None:
+def test_a_restarted_daemon_is_connected_again(screen: Screen, daemon: Daemon) -> None:
     daemon.stop()
     screen.keys("show memory", "Enter").wait(
         lambda text: "routed is not running" in text and text.endswith("routed (unreachable)>\n")

@@ -1,4 +1,4 @@
-"""`wait`: ends when the state is there, says what is missing when time is up."""
+"""`wait` ends when the state is reached, and names the missing state when the time is over."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(path: Path, line: str, *options: str) -> tuple[ExitStatus | None, str, s
         ("wait route 192.0.2.128/25 within 1ms", "no route for 192.0.2.128/25"),
     ],
 )
-def test_what_is_missing_is_said_when_time_is_up(
+def test_the_missing_state_is_named_when_the_time_is_over(
     path: Path, daemon: FakeDaemon, line: str, missing: str
 ) -> None:
     daemon.status_view = replace(STATUS, problems=("failed 1", "syncing 3", "shadowed 1"))
@@ -59,14 +59,16 @@ def test_what_is_missing_is_said_when_time_is_up(
     assert errors == f"routectl: not reached within 0.001 s: {missing}\n"
 
 
-def test_the_time_limit_of_the_program_holds_without_another(path: Path) -> None:
+def test_the_program_s_own_time_limit_applies_without_another(path: Path) -> None:
     status, _, errors = run(path, "wait synced", "--timeout", "0.001")
     assert status is ExitStatus.UNREACHABLE
     assert errors.startswith("routectl: not reached within 0.001 s: routed is not running")
 
 
 @pytest.mark.parametrize("line", ["wait synced", "wait neighbors 2", "wait route 10.1.0.0/16"])
-def test_a_state_that_is_there_ends_the_wait(path: Path, daemon: FakeDaemon, line: str) -> None:
+def test_a_state_that_is_already_reached_ends_the_wait_at_once(
+    path: Path, daemon: FakeDaemon, line: str
+) -> None:
     daemon.status_view = READY
     with serving(path, daemon, ADMIN):
         status, out, errors = run(path, line)
@@ -74,14 +76,14 @@ def test_a_state_that_is_there_ends_the_wait(path: Path, daemon: FakeDaemon, lin
     assert out.startswith("reached after ")
 
 
-def test_a_problem_that_needs_an_operator_is_not_waited_for(path: Path, daemon: FakeDaemon) -> None:
+def test_a_problem_that_needs_an_operator_ends_the_wait(path: Path, daemon: FakeDaemon) -> None:
     problems = ("shadowed 1", "configuration file not in force")
     daemon.status_view = replace(READY, health=HealthState.DEGRADED, problems=problems)
     with serving(path, daemon, ADMIN):
         assert run(path, "wait synced")[0] is ExitStatus.DONE
 
 
-def test_a_route_that_the_kernel_lacks_is_not_there(path: Path, daemon: FakeDaemon) -> None:
+def test_a_route_that_the_kernel_lacks_does_not_count(path: Path, daemon: FakeDaemon) -> None:
     daemon.route_views = (
         replace(ROUTES[1], fib_state=FibState.FAILED, fib_reason="No such device"),
     )
@@ -91,7 +93,7 @@ def test_a_route_that_the_kernel_lacks_is_not_there(path: Path, daemon: FakeDaem
 
 
 class _Changing(FakeDaemon):
-    """Has what is waited for at the third look."""
+    """A fake daemon that reaches the state at the third request."""
 
     looks = 0
 
@@ -100,7 +102,7 @@ class _Changing(FakeDaemon):
         return READY if self.looks >= 3 else STATUS
 
 
-def test_a_wait_looks_again_until_the_state_is_there(path: Path) -> None:
+def test_a_wait_repeats_its_request_until_the_state_is_reached(path: Path) -> None:
     with closing(_Changing()) as daemon, serving(path, daemon, ADMIN):
         assert run(path, "wait synced within 60s")[0] is ExitStatus.DONE
         assert daemon.looks == 3
@@ -116,6 +118,6 @@ def test_a_wait_for_a_daemon_that_starts_later_ends(path: Path, daemon: FakeDaem
     assert results == [ExitStatus.DONE]
 
 
-def test_a_caller_without_a_role_is_refused_at_once(path: Path, daemon: FakeDaemon) -> None:
+def test_a_client_without_a_role_is_refused_at_once(path: Path, daemon: FakeDaemon) -> None:
     with serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid() + 1}))):
         assert run(path, "wait synced within 60s")[0] is ExitStatus.DENIED

@@ -1,11 +1,11 @@
 """`make sim`: networks of growing size in virtual time; a table, a result file and a plot.
 
-    python -m tests.sim                          every topology, 10 to 2,000 routers
-    python -m tests.sim --only ring --sizes 10 100
+python -m tests.sim                                  every topology, 10 to 2,000 routers
+python -m tests.sim --only ring --sizes 10 100
 
 Rows are kept in bench-results/sim.json, one for each topology and size, so that a long run can be
-done in parts; the plot (bench-results/sim.svg) shows all that are there. Wall time appears nowhere
-in the figures.
+done in parts; the plot (bench-results/sim.svg) shows all that exist. The figures contain no wall
+time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def progress(number: int, total: int, done: str) -> str:
-    """A line of the progress bar: how many of the networks, and which was the last."""
+    """Return a line of the progress bar: how many of the networks are done, and the last one."""
     filled = BAR_WIDTH * number // total
     return f"[{'#' * filled:.<{BAR_WIDTH}}] {number} of {total}: {done}"
 
@@ -67,7 +67,7 @@ def _in_order(rows: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any
 
 def _run(job: tuple[str, int, int]) -> dict[str, Any]:
     topology, routers, seed = job
-    gc.disable()  # a network makes no garbage of that kind before it is garbage as a whole
+    gc.disable()  # the cyclic garbage of a network can be collected with the network
     try:
         return run_experiment(topology, routers, seed=seed).to_json()
     finally:
@@ -76,7 +76,7 @@ def _run(job: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--only", choices=list(TOPOLOGIES), help="one topology")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of routers")

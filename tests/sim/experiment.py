@@ -1,8 +1,9 @@
-"""One network's life: switched on, a wire cut, mended, a router dead; what it costs and how long.
+"""The phases of one network: start, a cut wire, its repair, a dead router; messages and convergence
+times.
 
-Time is virtual; what happens is a pure function of the arguments. After every step the laws are
-checked (no forwarding loop at any instant), and at the end of every phase that everybody has the
-shortest path to everything that is reachable, and to nothing else.
+Time is virtual, and the result is a pure function of the arguments. After every step the laws are
+checked (no forwarding loop at any instant), and at the end of every phase also that each router has
+the shortest path to everything reachable, and to nothing else.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from tests.sim.topologies import TOPOLOGIES
 __all__ = ["Outcome", "run_experiment"]
 
 ORIGINS_MAX = 50
-"""So many routers bring in a prefix each, evenly spread: the cost per prefix is what is wanted, and
-memory bounds the rest."""
+"""The number of routers that originate a prefix, evenly spread: the cost per prefix is measured,
+and memory bounds the number.
+"""
 QUIET_S = 1.25
-"""A network whose forwarding has not changed for so long is taken to have converged."""
+"""A network has converged when its forwarding has not changed for this time."""
 LOSSY_QUIET_S = 10.0
-"""The same on bad wires, where the next retransmission may be 4 s away."""
+"""The same with lossy wires, where the next retransmission may be 4 s away."""
 LIMIT_S = 60.0
 DEAD_S = 3.0
 REST_S = 3.0
-"""So long heartbeats name addresses and come every interval."""
+"""The time during which heartbeats contain addresses and are sent every interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +41,32 @@ class Outcome:
     links: int
     prefixes: int
     start_s: float
-    """From switching all on to the last change of forwarding; virtual seconds."""
+    """From switching all routers on to the last change of forwarding; virtual seconds."""
     cut_s: float
     """From cutting one wire, with carrier loss, to the last change."""
     mend_s: float
     crash_s: float
-    """From a router's silent end; its dead interval of 3 s is in it."""
+    """From the death of a router, without a goodbye, to the last change; it contains the dead
+    interval of 3 s.
+    """
     start_datagrams: float
-    """Sent per router while starting; on a LAN, one to the group is one."""
+    """Sent per router during the start; on a LAN a datagram to the group is one."""
     start_bytes: float
     cut_datagrams: float
-    """Sent per router because of the cut: what heartbeats would have cost anyway is taken off."""
+    """Sent per router because of the cut: heartbeats of the same time are subtracted."""
     cut_bytes: float
     idle_bytes_per_s: float
-    """Sent per router and second when nothing happens."""
+    """Sent per router and second in a network without changes."""
     checked: int
-    """Next-hop sets that were followed for loops."""
+    """Next-hop sets that were followed in the search for loops."""
 
     def to_json(self) -> dict[str, object]:
-        """As a row of the result file."""
+        """Return a row of the result file."""
         return asdict(self)
 
 
 class _Meter:
-    """What all routers have sent since it was made."""
+    """Counts the datagrams and bytes that all routers have sent since it was created."""
 
     def __init__(self, wire: FakeWire) -> None:
         self._wire = wire
@@ -74,7 +78,7 @@ class _Meter:
         return sum(n.sent_datagrams for n in nodes), sum(n.sent_bytes for n in nodes)
 
     def read(self) -> tuple[float, float, float]:
-        """Datagrams and bytes per router, and how long it took."""
+        """Return datagrams and bytes per router, and the elapsed time."""
         datagrams, sent_bytes = self._totals()
         routers = len(self._wire.nodes)
         return (
@@ -84,8 +88,8 @@ class _Meter:
         )
 
 
-def _settle(wire: FakeWire, least_s: float = 0.0) -> float:
-    """Let time pass until forwarding has been quiet; how long it was not."""
+def _wait_quiet(wire: FakeWire, least_s: float = 0.0) -> float:
+    """Let time pass until forwarding has been quiet. Returns how long it was not."""
     started = wire.now
     quiet_s = LOSSY_QUIET_S if wire.faults.loss else QUIET_S
     wire.run(least_s)
@@ -99,10 +103,10 @@ def _settle(wire: FakeWire, least_s: float = 0.0) -> float:
 def run_experiment(
     topology: str, routers: int, *, seed: int = 1, faults: WireFaults | None = None
 ) -> Outcome:
-    """Build a network and lead it through its phases.
+    """Build a network and run its phases.
 
     Raises:
-        AssertionError: a law was broken; seed and phase are enough to see it again.
+    AssertionError: a law was broken; seed and phase are enough to reproduce it.
     """
     rng = random.Random(seed)
     wire = FakeWire(seed, faults or WireFaults(delay_s=0.0005, jitter_s=0.001))
@@ -115,7 +119,7 @@ def run_experiment(
         wire.originate(name, f"10.{128 + number // 65536}.{number // 256 % 256}.{number % 256}/32")
 
     meter = _Meter(wire)
-    start_s = _settle(wire)
+    start_s = _wait_quiet(wire)
     start_datagrams, start_bytes, _ = meter.read()
     assert wire.all_up()
 
@@ -127,7 +131,7 @@ def run_experiment(
     def measured(change: Callable[[], None], least_s: float = 0.0) -> tuple[float, float, float]:
         meter = _Meter(wire)
         change()
-        took_s = _settle(wire, least_s)
+        took_s = _wait_quiet(wire, least_s)
         datagrams, sent_bytes, passed_s = meter.read()
         return (
             took_s,

@@ -1,8 +1,8 @@
-"""A plot of how cost grows with size, as SVG: four log-log panels, one line per topology.
+"""A plot of cost against size, as SVG: four log-log panels, one line per topology.
 
-Drawn by hand: a plotting library for one picture would be a dependency to look after. The colors
-are told apart by people who do not see all of them (Okabe and Ito, 2008), and every line has a
-marker of its own.
+It is drawn by our own code: a plotting library for one picture would be another dependency. The
+colors can be distinguished by people who do not see all of them (Okabe and Ito, 2008), and every
+line has a marker of its own.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _pending_updates(kind: str, x: float, y: float, color: str) -> str:
 def _panel(
     rows: Sequence[Mapping[str, Any]], field: str, title: str, unit: str, x: float, y: float
 ) -> Iterator[str]:
-    """One field against the number of routers; zero has no place on a logarithmic scale."""
+    """Draw one field against the number of routers; a logarithmic scale has no zero."""
     shown = [row for row in rows if row[field] > 0]
     if not shown:
         return
@@ -143,10 +143,10 @@ def _legend(topologies: Sequence[str], width: float) -> Iterator[str]:
 
 
 def draw_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The picture.
+    """Draw the picture.
 
     Args:
-        rows: outcomes as `Outcome.to_json` gives them, by topology and size.
+    rows: outcomes as `Outcome.to_json` returns them, by topology and size.
     """
     width = LEFT + 2 * PANEL_WIDTH + GAP_X + 30
     height = LEGEND_HEIGHT + TOP + 2 * PANEL_HEIGHT + GAP_Y + 60

@@ -1,4 +1,6 @@
-"""The short form of `make sim`: every topology and every phase, with the laws on, in small."""
+"""The short form of `make sim`: every topology and every phase, with the laws checked, in small
+networks.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def test_every_phase_converges_within_the_laws_and_in_few_messages(
     assert outcome.cut_s < 0.5
     assert outcome.mend_s < 0.5
     assert outcome.crash_s <= 3.0 + 0.5, "a dead interval, and what follows from it"
-    # Each router tells each prefix a few times at most, whatever the size.
+    # Each router advertises each prefix a few times at most, in a network of any size.
     assert outcome.start_datagrams < 12 * routers + 60
 
 
@@ -45,7 +47,7 @@ def test_loss_duplication_and_reordering_cost_time_and_break_no_law(topology: st
 
 
 @every_topology
-def test_a_partition_takes_the_other_side_away_and_its_end_brings_it_back(topology: str) -> None:
+def test_a_partition_removes_the_routes_of_the_other_side_until_it_ends(topology: str) -> None:
     wire = FakeWire(2, WireFaults(delay_s=0.0005, jitter_s=0.001))
     TOPOLOGIES[topology](wire, 12, wire.rng)
     LoopWatch(wire)
@@ -89,18 +91,18 @@ def test_a_row_has_every_figure() -> None:
     assert list(row) == list(Outcome.__dataclass_fields__)
 
 
-def test_a_long_run_can_be_done_in_parts_and_keeps_what_it_had_when_it_is_broken_off(
+def test_a_long_run_can_be_done_in_parts_and_keeps_its_rows_when_it_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(program, "RESULTS", tmp_path)
     program.main(["--only", "grid", "--sizes", "9"])
 
-    def broken_off(topology: str, routers: int, *, seed: int) -> Outcome:
+    def interrupted(topology: str, routers: int, *, seed: int) -> Outcome:
         if routers > 5:
             raise KeyboardInterrupt
         return run_experiment(topology, routers, seed=seed)
 
-    monkeypatch.setattr(program, "run_experiment", broken_off)
+    monkeypatch.setattr(program, "run_experiment", interrupted)
     with pytest.raises(KeyboardInterrupt):
         program.main(["--only", "ring", "--sizes", "5", "6"])
     rows = json.loads((tmp_path / "sim.json").read_text())

@@ -1,4 +1,4 @@
-"""The watch for loops: it sees one exactly when there is one, wherever it closes."""
+"""The search for loops: it finds one exactly when one exists, wherever it closes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ steps = st.lists(
 
 
 def has_loop(successors: Mapping[str, set[str]]) -> bool:
-    """The same question put to the standard library, about the whole graph."""
+    """Answer the same question with the standard library, about the whole graph."""
     try:
         graphlib.TopologicalSorter(successors).prepare()
     except graphlib.CycleError:
@@ -41,7 +41,7 @@ def test_it_finds_a_loop_exactly_when_there_is_one(steps: list[dict[str, set[str
         wanted = now | step
         if has_loop(wanted):
             assert graph.change(step) is not None
-            graph = NextHopGraph()  # one with a loop is spoilt
+            graph = NextHopGraph()  # one with a loop is of no further use
             assert graph.change(now) is None
         else:
             assert graph.change(step) is None
@@ -49,7 +49,7 @@ def test_it_finds_a_loop_exactly_when_there_is_one(steps: list[dict[str, set[str
 
 
 def point(wire: FakeWire, name: str, follower: str, prefix: Prefix) -> None:
-    """Have a router forward a prefix to the next one, by hand."""
+    """Let a router forward a prefix to the next one, by hand."""
     node = wire.nodes[name]
     for ifindex, (segment, _) in node.links.items():
         for peer, its_ifindex in segment.plugs:
@@ -79,7 +79,7 @@ def test_a_forwarding_loop_stops_the_run_wherever_it_closes(closes_at: int) -> N
         wire.run(1)
 
 
-def test_a_router_whose_own_prefix_is_withdrawn_is_looked_at_again() -> None:
+def test_a_router_whose_own_prefix_is_withdrawn_is_checked_again() -> None:
     wire = FakeWire(1)
     build_ring(wire, 3)
     LoopWatch(wire)
@@ -87,7 +87,7 @@ def test_a_router_whose_own_prefix_is_withdrawn_is_looked_at_again() -> None:
     wire.run(1)
     point(wire, "r1", "r2", Prefix.parse("192.0.2.0/24"))  # not used: the prefix is its own
     wire.run(0.1)
-    wire.nodes["r1"].instance.stop(is_restart=True, now=wire.now)  # it tells nobody
+    wire.nodes["r1"].instance.stop(is_restart=True, now=wire.now)  # it advertises nothing
     wire.withdraw("r1", "192.0.2.0/24")
     with pytest.raises(AssertionError, match="loops through r1"):
         wire.run(1)

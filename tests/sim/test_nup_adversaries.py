@@ -1,9 +1,10 @@
-"""Two laws that hold whatever a neighbor says: honest routers never form a loop, and none starves.
+"""Two laws that hold for any messages of a neighbor: honest routers never form a loop, and none
+loses a route for good.
 
-A liar is a router whose word is not its table's: it speaks NUP as everybody does, and what it
-announces names another router as its origin, at whatever seqno. While it is there it may attract
-what it likes (docs/nup.md section 11). What it cannot do: make the honest ones forward in a circle
-among themselves, or keep a route from them once it has gone.
+A liar is a router whose advertisements do not come from its table: it speaks correct NUP, and its
+updates name another router as the origin, with any seqno. While it is connected it may attract any
+traffic (docs/nup.md section 11). It cannot make the honest routers forward in a circle, or keep a
+route from them once it has gone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from tests.fakes.network_laws import (
 )
 
 FORGOTTEN_S = SOURCE_GC_S + REQUEST_RETRY_MAX_S + 10
-"""By then every distance that rests on what a liar said is forgotten, and what follows is told."""
+"""By then every feasibility distance that comes from a liar has expired, and updates are complete.
+"""
 
 TOPOLOGIES: dict[str, Callable[[FakeWire], None]] = {
     "ring6": lambda wire: build_ring(wire, 6),
@@ -46,7 +48,9 @@ AHEAD = [1, 2, 1 << 16, LEAP, LEAP + 1, REACH - 1, REACH, REACH + 1, 1 << 30, (1
 def honest_network(
     build: Callable[[FakeWire], None], seed: int, faults: WireFaults | None = None
 ) -> tuple[FakeWire, Node]:
-    """A network in which all is well, and a router beside three of it that has said nothing yet."""
+    """A network that has converged, and beside three of its routers another one that has sent
+    nothing yet.
+    """
     wire = FakeWire(seed, faults)
     build(wire)
     names = list(wire.nodes)
@@ -66,7 +70,9 @@ def seqno_of(wire: FakeWire, name: str, prefix: Prefix) -> int:
 
 
 def claim(wire: FakeWire, liar: Node, victim: str, ahead: int, metric: int = 0) -> Prefix:
-    """The liar announces another's prefix as that other one would, at a seqno of its own choice."""
+    """Let the liar announce the prefix of another router as that router would, with a seqno of its
+    choice.
+    """
     node = wire.nodes[victim]
     prefix = next(iter(node.origins))
     seqno = (seqno_of(wire, victim, prefix) + ahead) % (1 << 32)
@@ -80,7 +86,7 @@ CASES = [("ring6", ahead) for ahead in AHEAD] + [
 
 
 @pytest.mark.parametrize(("name", "ahead"), CASES)
-def test_who_claims_a_prefix_once_and_goes_keeps_it_from_nobody(name: str, ahead: int) -> None:
+def test_one_false_claim_keeps_a_prefix_from_no_router_afterwards(name: str, ahead: int) -> None:
     wire, liar = honest_network(TOPOLOGIES[name], seed=ahead % 97)
     law = NoStarvation(wire, FORGOTTEN_S, but_for={"liar"})
     claim(wire, liar, "r1", ahead)
@@ -91,8 +97,12 @@ def test_who_claims_a_prefix_once_and_goes_keeps_it_from_nobody(name: str, ahead
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_lies_of_every_kind_on_bad_wires_close_no_loop_and_starve_nobody(seed: int) -> None:
-    """Claims at random seqnos and metrics, taken back or not, while links come and go."""
+def test_lies_of_every_kind_on_lossy_wires_form_no_loop_and_remove_no_route_for_good(
+    seed: int,
+) -> None:
+    """The liar claims prefixes with random seqnos and metrics, retracts some, and links flap
+    meanwhile.
+    """
     faults = WireFaults(loss=0.1, duplication=0.1, delay_s=0.0005, jitter_s=0.05)
     wire, liar = honest_network(lambda wire: build_random(wire, 7, seed), seed, faults)
     law = NoStarvation(wire, FORGOTTEN_S, but_for={"liar"})
@@ -115,7 +125,7 @@ def test_lies_of_every_kind_on_bad_wires_close_no_loop_and_starve_nobody(seed: i
     assert_converged(wire)
 
 
-def test_a_claim_that_comes_back_each_minute_starves_nobody_once_it_stays_away() -> None:
+def test_a_claim_that_is_repeated_each_minute_has_no_effect_once_it_ends() -> None:
     wire, liar = honest_network(TOPOLOGIES["ring6"], seed=3)
     for ahead in (5, REACH, 7, LEAP + 1, REACH):
         claim(wire, liar, "r2", ahead)
@@ -129,7 +139,7 @@ def test_a_claim_that_comes_back_each_minute_starves_nobody_once_it_stays_away()
 
 
 def ask(wire: FakeWire, liar: Node, target: Node, origin: Address, seqno: int) -> None:
-    """The liar sends one seqno request on each of its links."""
+    """Let the liar send one seqno request on each of its links."""
     request = SeqnoRequest(next(iter(target.origins)), origin, seqno % (1 << 32), 64)
     for link in liar.instance._links.values():
         for neighbor in link.neighbors.values():
@@ -137,7 +147,7 @@ def ask(wire: FakeWire, liar: Node, target: Node, origin: Address, seqno: int) -
     wire.run(0.01)
 
 
-def test_a_flood_of_seqno_requests_drives_nothing_far_and_costs_no_route() -> None:
+def test_a_flood_of_seqno_requests_raises_no_seqno_far_and_removes_no_route() -> None:
     wire, liar = honest_network(TOPOLOGIES["grid9"], seed=5)
     victim = wire.nodes["r5"]
     prefix = next(iter(victim.origins))
@@ -157,7 +167,7 @@ def test_a_flood_of_seqno_requests_drives_nothing_far_and_costs_no_route() -> No
     assert_converged(wire)
 
 
-def test_one_id_on_two_routers_leaves_the_rest_of_the_network_still() -> None:
+def test_one_router_id_on_two_routers_does_not_affect_the_rest_of_the_network() -> None:
     wire = FakeWire(8)
     build_ring(wire, 6)
     clone = wire.add_node("clone", clone_of=wire.nodes["r1"])

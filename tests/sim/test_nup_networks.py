@@ -1,4 +1,4 @@
-"""Whole networks in virtual time: they converge to shortest paths, and never loop on the way."""
+"""Whole networks in virtual time converge to shortest paths, and never form a loop on the way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_network_on_bad_wires_converges(build: Builder, seed: int) -> None:
 
 @every_topology
 @pytest.mark.parametrize("has_carrier_loss", [True, False], ids=["carrier", "silent"])
-def test_a_cut_link_is_routed_around_and_a_mended_one_used_again(
+def test_a_cut_link_is_avoided_and_a_restored_one_is_used_again(
     build: Builder, has_carrier_loss: bool
 ) -> None:
     wire = started(build, seed=3)
@@ -105,7 +105,7 @@ def test_a_changed_cost_moves_traffic_to_the_shortest_paths(build: Builder, cost
 
 @every_topology
 @pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "crash"])
-def test_routes_through_a_restarting_router_never_go_away(
+def test_routes_through_a_restarting_router_are_never_removed(
     build: Builder, is_announced: bool
 ) -> None:
     wire = started(build, seed=6)
@@ -121,7 +121,7 @@ def test_routes_through_a_restarting_router_never_go_away(
     while wire.now < end:
         wire.run(0.005)
         for name, node in wire.nodes.items():
-            # An ECMP set may shrink while the new life's seqno has come round one side only.
+            # An ECMP set may shrink while the new boot's seqno has arrived on one side only.
             assert node.routes.keys() == before[name].keys()
             for prefix, route in node.routes.items():
                 assert route.metric == before[name][prefix].metric
@@ -148,8 +148,8 @@ def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
         else:
             wire.crash(name)
     wire.run(0.1)
-    wire.revive("r1")  # it has told all that it learned long before it can hear r2
-    r2_back, end = wire.now + 3, wire.now + 12  # nobody takes r2 for dead before that
+    wire.revive("r1")  # it has advertised all that it learned long before it can receive from r2
+    r2_back, end = wire.now + 3, wire.now + 12  # no router considers r2 dead before that
     is_whole = False
     while wire.now < end:
         wire.run(0.005)
@@ -162,7 +162,9 @@ def test_routes_stay_while_two_neighboring_routers_are_silent_at_once(
 
 
 def silences(wire: FakeWire, names: Sequence[str]) -> list[tuple[float, str, str]]:
-    """When who goes and comes back: each within 1.2 s, the first one twice, for up to 2 s."""
+    """The times at which each router stops and returns: each within 1.2 s, the first one twice, for
+    up to 2 s.
+    """
     events = []
     for name in names:
         moment = wire.now + wire.rng.uniform(0, 1.2)
@@ -175,7 +177,7 @@ def silences(wire: FakeWire, names: Sequence[str]) -> list[tuple[float, str, str
 
 
 def metrics_of(wire: FakeWire) -> dict[str, dict[Prefix, int]]:
-    """What every router forwards by."""
+    """The metric of each route that a router forwards with."""
     return {
         name: {prefix: route.metric for prefix, route in node.routes.items()}
         for name, node in wire.nodes.items()
@@ -183,7 +185,7 @@ def metrics_of(wire: FakeWire) -> dict[str, dict[Prefix, int]]:
 
 
 @pytest.mark.parametrize("seed", range(20, 30))
-def test_no_route_moves_while_three_routers_in_a_row_come_and_go(seed: int) -> None:
+def test_no_route_moves_while_three_routers_in_a_row_stop_and_return(seed: int) -> None:
     wire = FakeWire(seed, WireFaults(jitter_s=0.002), kernel_lag_s=0.005)
     build_ring(wire, 8)
     for node in wire.nodes.values():
@@ -227,7 +229,7 @@ def test_routers_that_all_restart_wait_for_each_other_no_longer_than_their_dead_
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: int) -> None:
+def test_flapping_links_and_changing_costs_on_lossy_wires_never_form_a_loop(seed: int) -> None:
     wire = started(lambda wire: build_random(wire, 9, seed), seed, LOSSY)
     wire.run(3)
     for _ in range(12):
@@ -249,11 +251,11 @@ def test_flapping_links_and_changing_costs_on_bad_wires_never_make_a_loop(seed: 
 
 
 KERNEL_LAG_S = 0.02
-"""Far more than a kernel takes for a few routes: news cross the whole network meanwhile."""
+"""Far more than a kernel needs for a few routes: updates cross the whole network meanwhile."""
 
 
-def agitate(wire: FakeWire) -> None:
-    """Cut and mend every third link, with carrier loss and without, and change costs."""
+def change_topology(wire: FakeWire) -> None:
+    """Cut and restore every third link, with and without loss of carrier, and change costs."""
     LoopWatch(wire)
     originate_loopbacks(wire)
     wire.run(3)
@@ -272,7 +274,7 @@ def agitate(wire: FakeWire) -> None:
 def test_kernels_that_lag_never_form_a_loop(build: Builder, faults: WireFaults | None) -> None:
     wire = FakeWire(9, faults, kernel_lag_s=KERNEL_LAG_S)
     build(wire)
-    agitate(wire)
+    change_topology(wire)
     wire.faults = WireFaults()
     wire.run(12)
     assert_converged(wire)
@@ -282,11 +284,11 @@ def test_kernels_that_lag_never_form_a_loop(build: Builder, faults: WireFaults |
 
 
 @pytest.mark.parametrize("name", ["ring8", "grid16", "random12"])
-def test_without_waiting_for_kernels_that_lag_they_do(name: str) -> None:
+def test_without_the_forwarding_wait_kernels_that_lag_form_a_loop(name: str) -> None:
     wire = FakeWire(9, kernel_lag_s=KERNEL_LAG_S, awaits_forwarding=False)
     TOPOLOGIES[name](wire)
     with pytest.raises(AssertionError, match="loops through"):
-        agitate(wire)
+        change_topology(wire)
 
 
 def test_restarts_of_routers_whose_kernels_lag_move_no_traffic() -> None:

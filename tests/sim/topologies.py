@@ -42,7 +42,9 @@ def build_ring(wire: FakeWire, count: int, _rng: random.Random) -> None:
 
 
 def build_grid(wire: FakeWire, count: int, _rng: random.Random) -> None:
-    """As square as it gets: rows of the same length, the last one perhaps shorter."""
+    """The network is as square as possible: rows of the same length, the last one perhaps
+    shorter.
+    """
     names = _add_nodes(wire, count)
     width = max(1, round(count**0.5))
     for position, name in enumerate(names):
@@ -53,7 +55,7 @@ def build_grid(wire: FakeWire, count: int, _rng: random.Random) -> None:
 
 
 def build_random(wire: FakeWire, count: int, rng: random.Random) -> None:
-    """Connected, 2n edges, uneven costs."""
+    """A connected network with 2n edges and different costs."""
     names = _add_nodes(wire, count)
     edges = {
         frozenset((rng.choice(names[:position]), names[position])) for position in range(1, count)
@@ -66,7 +68,7 @@ def build_random(wire: FakeWire, count: int, rng: random.Random) -> None:
 
 
 def build_small_world(wire: FakeWire, count: int, rng: random.Random) -> None:
-    """A ring that is kept whole, and edges to second neighbors, some of them rewired."""
+    """A ring that stays whole, and edges to second neighbors, some of them rewired."""
     names = _add_nodes(wire, count)
     edges: set[frozenset[str]] = set()
     for position, name in enumerate(names):
@@ -79,7 +81,9 @@ def build_small_world(wire: FakeWire, count: int, rng: random.Random) -> None:
 
 
 def build_fat_tree(wire: FakeWire, count: int, _rng: random.Random) -> None:
-    """The largest k-ary fat tree of at most `count` switches; the rest hang on its edge."""
+    """The largest k-ary fat tree of at most `count` switches; the others are attached to
+    its edge.
+    """
     arity = 2
     while 5 * (arity + 2) ** 2 // 4 <= count:
         arity += 2
@@ -121,4 +125,4 @@ TOPOLOGIES: dict[str, Builder] = {
     "fat tree": build_fat_tree,
     "lan": build_lans,
 }
-"""By the name in tables and plots."""
+"""The builders by the name in tables and plots."""

@@ -1,9 +1,9 @@
-"""Random faults in a ring of eight, as many as CI can spare; `make soak` goes on for longer.
+"""Random faults in a ring of eight, as many as CI has time for; `make soak` runs longer.
 
-Rounds are counted, not minutes, so that a busy machine does not look for less. The seed is printed
-with a failure: `make soak SEED=n` does the same once more, and `make soak SEED=n ROUNDS=17`
-only the round that failed. CI has one seed, so that a red run says something about the change and
-not about the draw; whoever looks for more faults has `make soak`, or this test without CI.
+Rounds are counted, not minutes, so that a busy machine tests as much. The seed is printed with a
+failure: `make soak SEED=n` repeats the run, and `make soak SEED=n ROUNDS=17` only the round that
+failed. CI has one seed, so that a failed run is caused by the change and not by the draw; to find
+more faults, use `make soak`, or this test without CI.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A seed decides everything: without that a failure could not be looked at twice."""
+"""A seed decides everything; otherwise a failure could not be reproduced."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_the_same_seed_draws_the_same(seed: int) -> None:
 
 
 @given(seeds, st.integers(1, 30))
-def test_a_round_can_be_drawn_without_doing_those_before(seed: int, first: int) -> None:
+def test_a_round_can_be_drawn_without_the_rounds_before(seed: int, first: int) -> None:
     assert draw(seed, 3, first) == draw(seed, first + 2)[first - 1 :]
 
 
 @given(seeds)
-def test_at_most_one_link_is_down_and_only_that_one_is_mended(seed: int) -> None:
+def test_at_most_one_link_is_down_and_only_that_one_is_restored(seed: int) -> None:
     cut = None
     for drawn in draw(seed, 40):
         assert drawn.cut == cut
@@ -47,20 +47,20 @@ def test_at_most_one_link_is_down_and_only_that_one_is_mended(seed: int) -> None
             cut = None
 
 
-def test_everything_happens() -> None:
+def test_every_fault_occurs() -> None:
     seen = Counter(step.action for drawn in draw(1, 300) for step in drawn.steps)
     assert set(seen) == set(Action)
     assert len({str(drawn) for drawn in draw(2, 20)} - {str(drawn) for drawn in draw(3, 20)}) == 20
 
 
-def test_a_stopped_engine_is_asked_nothing() -> None:
+def test_a_stopped_engine_gets_no_request() -> None:
     for drawn in draw(4, 300):
         actions = [step.action is Action.HANG for step in drawn.steps]
         assert actions == sorted(actions)
 
 
 @given(seeds)
-def test_neither_silent_daemons_nor_mended_links_are_an_excuse_for_a_lost_packet(
+def test_neither_silent_daemons_nor_restored_links_excuse_a_lost_packet(
     seed: int,
 ) -> None:
     for drawn in draw(seed, 40):
@@ -72,7 +72,7 @@ def test_neither_silent_daemons_nor_mended_links_are_an_excuse_for_a_lost_packet
 
 
 @given(seeds)
-def test_only_a_restart_that_the_topology_overtakes_is_an_excuse_for_a_loop(seed: int) -> None:
+def test_only_a_restart_during_a_change_of_topology_excuses_a_loop(seed: int) -> None:
     for drawn in draw(seed, 40):
         actions = {step.action for step in drawn.steps}
         is_overtaken = bool({Action.CUT, Action.MEND} & actions and drawn.silenced)
@@ -80,7 +80,7 @@ def test_only_a_restart_that_the_topology_overtakes_is_an_excuse_for_a_loop(seed
 
 
 @given(seeds)
-def test_no_engine_is_killed_so_often_that_its_daemon_gives_up(seed: int) -> None:
+def test_no_engine_is_killed_so_often_that_its_daemon_stops_restarting_it(seed: int) -> None:
     kills = [
         (drawn.number, step.target)
         for drawn in draw(seed, 300)

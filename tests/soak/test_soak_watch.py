@@ -1,4 +1,4 @@
-"""The watch sees what it is there for: otherwise a soak would prove nothing."""
+"""The watch detects the failures that it is for; otherwise a soak would prove nothing."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def route(prefix: str, *devices: str) -> KernelRoute:
 
 
 def line() -> Topology:
-    """A - R - B; B's loopback is what A and R have routes to."""
+    """A - R - B; A and R have routes to B's loopback."""
     return load("line3")
 
 
-def test_a_path_is_no_loop() -> None:
+def test_a_path_is_not_a_loop() -> None:
     network = line()
     b = str(network.nodes["B"].loopbacks[0].network)
     tables = {"A": [route(b, "eth-R")], "R": [route(b, "eth-B")], "B": []}
     assert forwarding_loops(network, tables) == []
 
 
-def test_two_routers_that_point_at_each_other_are() -> None:
+def test_two_routers_that_point_at_each_other_are_a_loop() -> None:
     network = line()
     b = str(network.nodes["B"].loopbacks[0].network)
     tables = {"A": [route(b, "eth-R")], "R": [route(b, "eth-B", "eth-A")], "B": []}
@@ -46,7 +46,7 @@ def test_two_routers_that_point_at_each_other_are() -> None:
 
 
 def point(lab: Lab, here: str, there: str, prefix: str) -> None:
-    """A route of routed's, made by hand."""
+    """Add a route of routed's protocol by hand."""
     via = str(lab.topology.port_between(f"{there}-{here}").addresses[0].ip)
     protocol = kernel.PROTOCOL_ROUTED
     kernel.add_route(lab.netlink(here), prefix, via=via, dev=f"eth-{there}", protocol=protocol)
@@ -54,7 +54,7 @@ def point(lab: Lab, here: str, there: str, prefix: str) -> None:
 
 @pytest.mark.root
 @needs_lab
-def test_a_loop_in_the_kernels_is_seen_and_so_is_a_packet_that_went_round() -> None:
+def test_a_loop_in_the_kernels_is_detected_and_so_is_a_packet_that_circled() -> None:
     with Lab("line3") as lab, SoakWatch(lab) as watch:
         watch.check()
         elsewhere = "198.51.100.1/32"  # not A's or R's own, and no answer to a martian
