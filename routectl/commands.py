@@ -293,6 +293,15 @@ TREE = Branch(
             Local(LocalAction.REPORT),
         ),
         Leaf(
+            "doctor",
+            "What may lose or slow packets on this host, and the command that changes it; status 0 "
+            "nothing, 1 warnings, 2 problems",
+            "doctor all",
+            Role.NONE,
+            Local(LocalAction.DOCTOR),
+            (Flag("all", "Also what needs no change or cannot be examined here"),),
+        ),
+        Leaf(
             "top",
             "Neighbors, rates and the FIB on a full screen, updated every second; q quits",
             "top",

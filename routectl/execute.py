@@ -250,6 +250,10 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             from routectl.waiting import wait_until_reached  # loaded late
 
             output.report(wait_until_reached(action, invocation, client))
+        case Local(LocalAction.DOCTOR):
+            from routectl.doctor.command import examine_host  # needed here only
+
+            return examine_host(client, output, has_all="all" in invocation.values)
         case Local(local_action):
             _carry_out_here(local_action, invocation, client, output)
         case Watch(build, form):

@@ -21,7 +21,8 @@ The action of a leaf is one of:
     Watch           a request whose rows arrive until it is cancelled
     Draw            rows as a table or a picture
     Lookup          answered from the mapped snapshot
-    Local           answered by routectl itself (help, quit), or by several requests (report, top)
+    Local           answered by routectl itself (help, quit, doctor), or by several requests
+                    (report, top)
 
 Nothing here uses a socket or a terminal.
 """
@@ -335,6 +336,7 @@ class LocalAction(enum.Enum):
     COMPLETION = "completion"
     REPORT = "report"
     TOP = "top"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True)

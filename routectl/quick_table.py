@@ -11,7 +11,7 @@ __all__ = ["BRANCHES", "COMMANDS"]
 _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
-    (): ("show", "health", "lookup", "fib", "topology", "report", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
+    (): ("show", "health", "lookup", "fib", "topology", "report", "doctor", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
     ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
     ("show", "bfd"): ("sessions", "session"),
     ("show", "dataplane"): ("interfaces", "programs"),

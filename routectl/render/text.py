@@ -85,8 +85,10 @@ _COLOR_OF_WORD = {
     "shadowed": Color.WARN,
     "waiting": Color.WARN,
     "no_carrier": Color.WARN,
+    "warning": Color.WARN,
     "down": Color.BAD,
     "failed": Color.BAD,
+    "problem": Color.BAD,
 }
 
 

@@ -112,6 +112,8 @@ class NeighborView:
     """Share of this router's heartbeats that did not arrive there, as it reports."""
     infeasible: int = 0
     """Prefixes for which it may not be used until their origin has raised its seqno."""
+    mtu: int | None = None
+    """MTU of its interface in bytes, as it reports; None before its first hello."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,8 @@ class StatusView:
     health: HealthState = HealthState.OK
     problems: tuple[str, ...] = ()
     """Reasons why `health` is not `ok`, the worst first."""
+    network_namespace: int | None = None
+    """Inode of the daemon's network namespace; None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class ProcessResources:
     confinement: Confinement
     memory: ProcessMemory
     snapshot_memory: SnapshotMemory
+    network_namespace: int | None = None
+    """Inode of the network namespace; None without /proc."""
 
 
 class Components:
@@ -214,7 +216,13 @@ def build_components(
     )
     parent.queue.send_desired_routes(router.programming)
     nursery.start_soon(router.run)
-    facts = DaemonFacts(begin, str(confinement), confinement.listener is not None, resources.memory)
+    facts = DaemonFacts(
+        begin,
+        str(confinement),
+        confinement.listener is not None,
+        resources.memory,
+        resources.network_namespace,
+    )
     reports = ParentReports()
     dataplane = Dataplane(router.snapshot)
     reporter = Reporter(facts, router, reports, parent, dataplane)

@@ -112,6 +112,7 @@ async def _be_engine(channel: socket.socket, uid: int, gid: int, sandbox: str) -
     """
     load_what_tracebacks_need()
     memory, snapshot_memory = ProcessMemory(), SnapshotMemory()
+    namespace = _network_namespace()
     confinement = confine_engine(
         uid, gid, has_sandbox=sandbox != "off", reports_refusals=sandbox != "off"
     )
@@ -121,7 +122,16 @@ async def _be_engine(channel: socket.socket, uid: int, gid: int, sandbox: str) -
         )
     if confinement.listener is not None:
         _hand_over_listener(channel, confinement.listener)
-    await Engine(channel, ProcessResources(confinement, memory, snapshot_memory)).run()
+    resources = ProcessResources(confinement, memory, snapshot_memory, namespace)
+    await Engine(channel, resources).run()
+
+
+def _network_namespace() -> int | None:
+    """Return the inode of the network namespace; None without /proc."""
+    try:
+        return os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return None
 
 
 def _hand_over_listener(channel: socket.socket, listener: int) -> None:

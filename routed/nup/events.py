@@ -326,6 +326,8 @@ class NeighborRow:
     """DATA messages that came after a later one of their stream."""
     problem: str
     """The problem that an operator should fix; empty when there is none."""
+    mtu: int | None = None
+    """MTU of its interface in bytes, as it reports; None before its first hello."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,7 @@ def neighbor_row(
         duplicates=exchange.receiver.duplicates,
         out_of_order=exchange.receiver.out_of_order,
         problem=_problem(link, neighbor, table, fillers, now),
+        mtu=None if adjacency.hello is None else adjacency.hello.mtu,
     )
 
 

@@ -79,6 +79,8 @@ class DaemonFacts:
     counts_refusals: bool
     """Whether the parent is notified of refused system calls."""
     memory: ProcessMemory
+    network_namespace: int | None
+    """Inode of the network namespace; None if it is not known."""
 
 
 class Reporter:
@@ -129,7 +131,6 @@ class Reporter:
     def status(self) -> StatusView:
         """Describe the daemon as a whole."""
         now_ns = time.monotonic_ns()
-        reload = self.reports.last_reload
         state = self.reports.config_state
         parent_silent_s = _rounded(self.parent_silent_s(now_ns / 1e9))
         fib = self._fib_totals()
@@ -145,9 +146,7 @@ class Reporter:
             uptime_s=round((now_ns - self._facts.begin.started_at_ns) / 1e9, 3),
             router_id=self._router.config.router_id,
             config_path=self._facts.begin.config_path,
-            last_reload=None
-            if reload is None
-            else ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text),
+            last_reload=self._last_reload(),
             routes=len(self._router.rib),
             neighbors=sum(
                 state is AdjacencyState.UP for _, state in self._router.neighbors.adjacency_states()
@@ -167,7 +166,14 @@ class Reporter:
             config_in_sync=state.is_file_in_force,
             health=health.state,
             problems=health.problems,
+            network_namespace=self._facts.network_namespace,
         )
+
+    def _last_reload(self) -> ReloadView | None:
+        reload = self.reports.last_reload
+        if reload is None:
+            return None
+        return ReloadView(reload.is_ok, time.monotonic() - reload.at, reload.text)
 
     def _fib_totals(self) -> FibTotals:
         totals = self._desired.counters
@@ -410,6 +416,7 @@ def _neighbor_view(row: NeighborRow) -> NeighborView:
         loss_here=round(row.loss_here, 3),
         loss_there=round(row.loss_there, 3),
         infeasible=row.infeasible,
+        mtu=row.mtu,
     )
 
 

@@ -25,12 +25,12 @@ from tests.fakes.fake_views import FIB, INTERFACES, NEIGHBORS, ROUTES, STATUS, m
 PROMISED = {
     NeighborView: "router_id interface address state uptime_s dead_in_s rtt_ms rto_ms cost "
     "retransmissions prefixes problem window in_flight sent received duplicates out_of_order "
-    "is_restarting loss_here loss_there infeasible",
+    "is_restarting loss_here loss_there infeasible mtu",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
     "age_s owner lease_s attributes",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
     "engine_restarts sandbox sandbox_refusals config_state confirm_left_s confirm_token "
-    "parent_silent_s config_in_sync health problems",
+    "parent_silent_s config_in_sync health problems network_namespace",
     FibView: "prefix table type next_hops state reason attributes",
     CounterView: "name value help",
     LogView: "time level process event text",
