@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import math
 import socket
-import struct
 from collections.abc import Callable, Iterable, Iterator
 
 import trio
@@ -28,6 +27,7 @@ from routed.bfd.outputs import BfdStateChanged, SendControl
 from routed.bfd.wire import PACKET_BYTES_MAX
 from routed.model.bfd import BfdSettings
 from routed.model.prefix import Address, Family
+from routed.udp import receiving
 
 __all__ = ["MULTIHOP_PORT", "SINGLE_HOP_PORT", "BfdNetwork"]
 
@@ -35,16 +35,6 @@ SINGLE_HOP_PORT = 3784
 MULTIHOP_PORT = 4784
 
 READ_BURST = 64
-
-_INT = struct.Struct("@i")
-_IN_PKTINFO = struct.Struct("@i4s4s")
-"""Index, local address, destination in the header."""
-_IN6_PKTINFO = struct.Struct("@16si")
-_IP_PKTINFO = 8
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTINFO.size)
-_SO_MEMINFO = 55
-_MEMINFO = struct.Struct("=9I")
-_MEMINFO_DROPS = 8
 
 
 @dataclass(slots=True)
@@ -108,7 +98,7 @@ class BfdNetwork:
         """Receive from a socket from now on, in place of an earlier one."""
         former = self._receivers.pop((family, is_multihop), None)
         if former is not None:
-            _close_receiver(former)
+            receiving.close(former.sock, former.scope)
         sock.setblocking(False)
         receiver = _Receiver(family, is_multihop, sock)
         self._receivers[family, is_multihop] = receiver
@@ -140,7 +130,7 @@ class BfdNetwork:
 
         Cost: a system call for each receiving socket.
         """
-        return sum(_drops(receiver.sock) for receiver in self._receivers.values())
+        return sum(receiving.dropped(receiver.sock) for receiver in self._receivers.values())
 
     # --- service
 
@@ -156,12 +146,7 @@ class BfdNetwork:
 
     async def _read(self, receiver: _Receiver) -> None:
         with receiver.scope:
-            while True:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    await trio.lowlevel.wait_readable(receiver.sock)
-                except trio.ClosedResourceError:
-                    return
+            while await receiving.is_readable(receiver.sock):
                 self._serve(self._receivers.values() if self._is_late() else [receiver])
 
     def _is_late(self) -> bool:
@@ -212,54 +197,20 @@ def _waiting(receiver: _Receiver) -> Iterator[tuple[bytes, Origin]]:
     """Yield the packets that have arrived on a socket, at most a burst."""
     for _ in range(READ_BURST):
         try:
-            data, ancillary, _, source = receiver.sock.recvmsg(PACKET_BYTES_MAX, _ANCILLARY_BYTES)
+            data, ancillary, _, source = receiver.sock.recvmsg(
+                PACKET_BYTES_MAX, receiving.ANCILLARY_BYTES
+            )
         except OSError:  # none is left, or an error of an earlier packet
             return
         yield data, _origin(ancillary, source[0], is_multihop=receiver.is_multihop)
 
 
 def _origin(ancillary: list[tuple[int, int, bytes]], source: str, *, is_multihop: bool) -> Origin:
-    hop_limit: int | None = None
-    destination: Address | None = None
-    ifindex = 0
-    for level, kind, value in ancillary:
-        match level, kind:
-            case (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT) | (
-                socket.IPPROTO_IP,
-                socket.IP_TTL,
-            ):
-                (hop_limit,) = _INT.unpack(value)
-            case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                packed, ifindex = _IN6_PKTINFO.unpack(value)
-                destination = _unpacked(Family.IPV6, packed)
-            case (socket.IPPROTO_IP, kind) if kind == _IP_PKTINFO:
-                ifindex, _, packed = _IN_PKTINFO.unpack(value)
-                destination = _unpacked(Family.IPV4, packed)
-    return Origin(_parsed(source), destination, ifindex, hop_limit, is_multihop)
+    info = receiving.read_ancillary(ancillary)
+    destination = None if info.destination is None else Address.unpack(info.destination)
+    return Origin(_parsed(source), destination, info.ifindex or 0, info.hop_limit, is_multihop)
 
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(text: str) -> Address:
     return Address.parse(text.partition("%")[0])
-
-
-def _unpacked(family: Family, packed: bytes) -> Address:
-    return Address(family, int.from_bytes(packed, "big"))
-
-
-def _close_receiver(receiver: _Receiver) -> None:
-    receiver.scope.cancel()
-    trio.lowlevel.notify_closing(receiver.sock)
-    receiver.sock.close()
-
-
-def _drops(sock: socket.socket) -> int:
-    """Return the kernel's count of datagrams dropped on a socket; 0 where it is unknown."""
-    try:
-        return int(
-            _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[
-                _MEMINFO_DROPS
-            ]
-        )
-    except (OSError, struct.error):
-        return 0

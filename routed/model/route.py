@@ -1,4 +1,4 @@
-"""Routes: what a source offers, what the RIB chose, and what the FIB should hold.
+"""Routes: candidates of the sources, best routes of the RIB, desired routes of the FIB.
 
 Four nouns, from the outside in:
 
@@ -177,7 +177,7 @@ class PathAttributes(NamedTuple):
     """Cost within one source, 0 to METRIC_INFINITY - 1; lower wins."""
     source: RouteSource
     owner: str
-    """Who offers it, within one source: a link for connected, an origin for a neighbor's route, a
+    """The owner within one source: a link for connected, an origin for a neighbor's route, a
     client for an injected one. Two candidates of one source and owner replace each other."""
     tag: int = 0
     """A mark that policy reads, 0 to 2**32 - 1."""
@@ -210,7 +210,7 @@ class Route(NamedTuple):
 
     @classmethod
     def of(cls, prefix: Prefix, attributes: PathAttributes) -> Route:
-        """A prefix and what is offered for it."""
+        """A prefix and one candidate for it."""
         distance, metric, source, owner, tag, type_, gateways, next_hops, others = attributes
         return cls(prefix, source, distance, metric, tag, type_, gateways, next_hops, owner, others)
 

@@ -35,6 +35,7 @@ from routed.model.prefix import Address, Family
 from routed.nup.events import Datagram, Output, SendDatagram
 from routed.nup.instance import NeighborInstance
 from routed.nup.wire.message import MAX_DATAGRAM_BYTES
+from routed.udp import receiving
 
 __all__ = ["NeighborNetwork"]
 
@@ -43,14 +44,9 @@ READ_BURST = 64
 STALE_MAX = 16_384
 """Datagrams discarded from a socket that is taken over: they were for the previous engine. More
 than its buffer holds."""
-_ANCILLARY_BYTES = 256
-_SO_MEMINFO = 55
-_MEMINFO = struct.Struct("@9I")
-_MEMINFO_DROPS = 8
 _IP_PKTINFO = 8
 _IN_PKTINFO = struct.Struct("@i4s4s")
 _IN6_PKTINFO = struct.Struct("@16si")
-_INT = struct.Struct("@i")
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +61,7 @@ class _LinkSocket:
     def kernel_drops(self) -> int:
         """Return how many datagrams the kernel has dropped since then: by the filter, or for want
         of room."""
-        return (_drops(self.sock) - self.drops_before) & 0xFFFF_FFFF
+        return (receiving.dropped(self.sock) - self.drops_before) & 0xFFFF_FFFF
 
     def target(self, destination: Address | None) -> tuple[str, int] | tuple[str, int, int, int]:
         """Return the destination: one neighbor, or the family's group."""
@@ -124,7 +120,7 @@ class NeighborNetwork:
         self.remove_socket(ifindex)
         sock.setblocking(False)
         _throw_away(sock)
-        link_socket = _LinkSocket(ifindex, family, sock, drops_before=_drops(sock))
+        link_socket = _LinkSocket(ifindex, family, sock, drops_before=receiving.dropped(sock))
         self._sockets[ifindex] = link_socket
         if self._nursery is not None:
             self._nursery.start_soon(self._read, link_socket)
@@ -134,9 +130,7 @@ class NeighborNetwork:
         link_socket = self._sockets.pop(ifindex, None)
         if link_socket is not None:
             self._drops_of_closed += link_socket.kernel_drops()
-            link_socket.scope.cancel()
-            trio.lowlevel.notify_closing(link_socket.sock)
-            link_socket.sock.close()
+            receiving.close(link_socket.sock, link_socket.scope)
 
     @property
     def dropped_by_kernel(self) -> int:
@@ -188,14 +182,7 @@ class NeighborNetwork:
 
     async def _read(self, link_socket: _LinkSocket) -> None:
         with link_socket.scope:
-            while True:
-                # Removed before its first turn, or by its own input: a closed socket has no
-                # descriptor to wait for.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    await trio.lowlevel.wait_readable(link_socket.sock)
-                except trio.ClosedResourceError:
-                    return
+            while await receiving.is_readable(link_socket.sock):
                 self._read_sockets(self._sockets.values() if self._is_late() else [link_socket])
 
     def _is_late(self) -> bool:
@@ -215,7 +202,9 @@ class NeighborNetwork:
         """Yield the datagrams that have arrived on a socket, at most a burst."""
         for _ in range(READ_BURST):
             try:
-                received = link_socket.sock.recvmsg(MAX_DATAGRAM_BYTES + 1, _ANCILLARY_BYTES)
+                received = link_socket.sock.recvmsg(
+                    MAX_DATAGRAM_BYTES + 1, receiving.ANCILLARY_BYTES
+                )
             except BlockingIOError:
                 return
             except OSError as error:
@@ -238,10 +227,10 @@ class NeighborNetwork:
         if source[1] != NUP_PORT:
             self.dropped_source_port += 1
             return None
-        hop_limit, ifindex = _read_ancillary(ancillary)
+        info = receiving.read_ancillary(ancillary)
         address = Address.parse(source[0].partition("%")[0])
-        arrived_on = link_socket.ifindex if ifindex is None else ifindex
-        return Datagram(data, address, arrived_on, hop_limit)
+        arrived_on = link_socket.ifindex if info.ifindex is None else info.ifindex
+        return Datagram(data, address, arrived_on, info.hop_limit)
 
     def _send(self, datagram: SendDatagram) -> None:
         link_socket = self._sockets.get(datagram.ifindex)
@@ -268,30 +257,3 @@ def _throw_away(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # BlockingIOError: it is empty
         for _ in range(STALE_MAX):
             sock.recv(0)
-
-
-def _drops(sock: socket.socket) -> int:
-    """Return the kernel's count of datagrams dropped on a socket; 0 where it is unknown."""
-    try:
-        counts = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
-    except (OSError, struct.error):
-        return 0
-    return int(counts[_MEMINFO_DROPS])
-
-
-def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:
-    """Return the hop limit and the interface that the kernel reports for a datagram."""
-    hop_limit: int | None = None
-    ifindex: int | None = None
-    for level, kind, value in ancillary:
-        match level, kind:
-            case (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT) | (
-                socket.IPPROTO_IP,
-                socket.IP_TTL,
-            ):
-                (hop_limit,) = _INT.unpack(value)
-            case (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                _, ifindex = _IN6_PKTINFO.unpack(value)
-            case (socket.IPPROTO_IP, kind) if kind == _IP_PKTINFO:
-                ifindex, _, _ = _IN_PKTINFO.unpack(value)
-    return hop_limit, ifindex

@@ -8,7 +8,7 @@
 
 Rules 4 and 5 exist only so that no tie is left: the result must not depend on the order of arrival
 or on a hash seed. Equal cost within one source is not a tie between candidates: a source that has
-several equal next hops (static `next_hops`, NUP's ECMP) offers them as one candidate.
+several equal next hops (static `next_hops`, NUP's ECMP) passes them as one candidate.
 
 The RIB decides by this module and by nothing else. It keeps the candidates of a prefix sorted by
 `is_preferred` (rules 2 to 5), and the first one that `is_eligible` (rule 1) is the best path.

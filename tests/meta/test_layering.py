@@ -39,10 +39,11 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.rib": {"routed.clock", "routed.model"},
     "routed.snapshot": {"ipc.fib_layout", "ipc.extension", "routed.model", "routed.rib.table"},
     "routed.dataplane": {"routed.model"},
+    "routed.udp": {"trio"},
     "routed.fib": {
         "pyroute2", "routed.clock", "routed.log", "routed.model", "routed.netlink", "trio",
     },
-    "routed.nup": {"routed.model", "trio"},
+    "routed.nup": {"routed.model", "routed.udp", "trio"},
     "routed.bfd": {"routed.model"},
     "routed.control": {"ipc", "routed.imsg.messages", "routed.model", "trio"},
     "routed.metrics": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
@@ -56,7 +57,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.kernel_import": {"routed.config", "routed.fib", "routed.model", "routed.netlink"},
     "routed.liveness": {
         "ipc", "routed", "routed.bfd", "routed.clock", "routed.imsg", "routed.model",
-        "routed.sandbox", "trio",
+        "routed.sandbox", "routed.udp", "trio",
     },
     "routed.parent": {
         "ipc.channel", "ipc.closing", "ipc.codec", "ipc.credentials", "ipc.fdpass", "ipc.framing",
@@ -107,6 +108,7 @@ EDGES = {
     "routed.fib.sync",
     "routed.nup.network",
     "routed.snapshot.writer",
+    "routed.udp.receiving",
 }  # fmt: skip
 """Modules of a package that touch the world."""
 

@@ -1,0 +1,1 @@
+"""Receiving on the UDP sockets of protocols; knows none of them."""
