@@ -167,11 +167,12 @@ def _routes(count: int) -> str:
 
 def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
     """Add the kernel's answer to rows of `explain`."""
-    from routectl.kernel import KernelError, agreement, ask_kernel  # needed here only
+    from routectl.kernel import KernelError, agreement, ask_kernel, check_namespace
 
     for page in pages:
         for row in page:
             try:
+                check_namespace(row.get("network_namespace"))
                 kernel = ask_kernel(str(row.get("address")))
             except KernelError as error:
                 yield [{**row, "kernel": None, "kernel_error": str(error), "agrees": None}]

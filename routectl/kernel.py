@@ -1,8 +1,8 @@
 """Queries of the kernel for the route that it would use, by RTM_GETROUTE.
 
-No privilege is needed. The answer is that of the network namespace of routectl, which is normally
-the daemon's. With RTM_F_FIB_MATCH the kernel returns the entry that matched, with its prefix and
-all its next hops, rather than the one next hop that it would use now.
+No privilege is needed. The answer is that of the network namespace of routectl, which must be the
+daemon's (`check_namespace`). With RTM_F_FIB_MATCH the kernel returns the entry that matched, with
+its prefix and all its next hops, rather than the one next hop that it would use now.
 
 A route that rejects packets is answered by an error: EINVAL for a blackhole, EHOSTUNREACH for
 unreachable, EACCES for prohibit.
@@ -60,7 +60,7 @@ from routed.netlink.message import (
     split_messages,
 )
 
-__all__ = ["KernelError", "agreement", "ask_kernel"]
+__all__ = ["KernelError", "agreement", "ask_kernel", "check_namespace"]
 
 _RTM_F_LOOKUP_TABLE, _RTM_F_FIB_MATCH = 0x1000, 0x2000
 _TIMEOUT_S = 2.0
@@ -120,6 +120,26 @@ def ask_kernel(address: str) -> Row:
         raise KernelError(str(error.strerror or error)) from error
     except NetlinkDecodeError as error:
         raise KernelError(f"its answer cannot be read: {error}") from error
+
+
+def check_namespace(inode: object) -> None:
+    """Check that the daemon is in the network namespace of this process.
+
+    Args:
+        inode: of the daemon's network namespace, as it reports; None if it is not known.
+
+    Raises:
+        KernelError: it is in another one, whose kernel routes cannot be queried from here.
+    """
+    try:
+        own = os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return  # without /proc the namespaces cannot be compared
+    if isinstance(inode, int) and inode != own:
+        raise KernelError(
+            "not queried: routed is in another network namespace than this command; run routectl "
+            "there (nsenter --net, ip netns exec)"
+        )
 
 
 def _is_of_shared_object(message: NetlinkMessage) -> bool:
@@ -238,8 +258,9 @@ def _number(value: bytes | None) -> int | None:
     return None if value is None else decode_u32(value)
 
 
-def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
+def agreement(explained: Row, kernel: Row) -> tuple[bool | None, str]:
     """Return whether the kernel forwards as the daemon has decided, and a text with the difference.
+    None where the daemon has decided nothing: a route of another program is no difference.
 
     Args:
         explained: a row of `explain`.
@@ -250,8 +271,9 @@ def agreement(explained: Row, kernel: Row) -> tuple[bool, str]:
     candidates = explained.get("candidates")
     winner = candidates[0] if isinstance(candidates, list) and candidates else None
     if not isinstance(winner, dict):
-        is_same = kernel["type"] == "none"
-        return is_same, "neither has a route" if is_same else "only the kernel has a route"
+        if kernel["type"] == "none":
+            return True, "neither has a route"
+        return None, "routed has no route there; the kernel's belongs to another program"
     if kernel["type"] == "none":
         return False, "the kernel has no route"
     route_type = winner.get("type")

@@ -351,7 +351,7 @@ def _kernel_text(row: Row) -> str:
 
 def _agreement_text(row: Row) -> str:
     if row.get("agrees") is None:
-        return "-"
+        return plain_text(row.get("agreement"))
     return f"{'yes' if row['agrees'] else 'no'}: {row.get('agreement')}"
 
 

@@ -225,6 +225,8 @@ class ExplainView:
     """The prefixes of `unusable`, each with the reason why its best candidate is not usable."""
     waiting: tuple[str, ...] = ()
     """Prefixes that cover the address and for which neighbors advertise an infeasible route."""
+    network_namespace: int | None = None
+    """Inode of the daemon's network namespace, whose kernel may be compared; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class FakeDaemon:
     """Answers from its fields, which a test sets."""
 
     status_view: StatusView = STATUS
+    explained: ExplainView = EXPLAINED
     neighbor_views: tuple[NeighborView, ...] = NEIGHBORS
     route_views: tuple[RouteView, ...] = ROUTES
     fib_views: tuple[FibView, ...] = FIB
@@ -227,7 +228,7 @@ class FakeDaemon:
         yield TOPOLOGY
 
     def explain(self, address: Address) -> ExplainView:
-        return replace(EXPLAINED, address=address)
+        return replace(self.explained, address=address)
 
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()

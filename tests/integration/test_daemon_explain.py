@@ -41,7 +41,11 @@ def test_the_kernel_agrees_until_another_program_interferes(lab: Lab) -> None:
     assert lab.routectl("A", "explain", ours)[0]["kernel"]["type"] == "local"
     kernel.add_route(lab.netlink("A"), "192.0.2.0/24", via=None, dev="eth-R")
     (row,) = lab.routectl("A", "explain", "192.0.2.77")
-    assert (row["agrees"], row["agreement"]) == (False, "only the kernel has a route")
+    assert (row["agrees"], row["agreement"]) == (
+        None,
+        "routed has no route there; the kernel's belongs to another program",
+    )
+    assert row["network_namespace"] is not None
 
 
 def test_ipv6_routes_that_share_a_nexthop_object_are_not_confused(lab: Lab) -> None:

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,29 @@ def test_a_kernel_that_cannot_be_queried_is_reported(
     assert "kernel     Operation not permitted\n" in run(socket_path, "explain 10.1.2.3")
 
 
+def test_the_kernel_of_another_network_namespace_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernel, "ask_kernel", lambda _address: SAME)
+    path = tmp_path / "routed.sock"
+    with closing(FakeDaemon()) as daemon:
+        daemon.explained = replace(daemon.explained, network_namespace=1)
+        with serving(path, daemon, AccessList(admin_uids=frozenset({os.getuid()}))):
+            text = run(path, "explain 10.1.2.3")
+            (row,) = json.loads(run(path, "explain 10.1.2.3 --json"))["data"]
+    assert "kernel     not queried: routed is in another network namespace" in text
+    assert "agrees     -\n" in text
+    assert (row["kernel"], row["agrees"]) == (None, None)
+
+
+def test_a_route_of_another_program_is_no_difference(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "ask_kernel", lambda _address: SAME)
+    monkeypatch.setattr(kernel, "agreement", lambda _row, _kernel: (None, "routed has no route"))
+    assert "agrees     routed has no route\n" in run(socket_path, "explain 10.1.2.3")
+
+
 def explained(prefix: str | None, **winner: object) -> Row:
     return {"prefix": prefix, "candidates": [winner] if winner else []}
 
@@ -104,7 +128,12 @@ def explained(prefix: str | None, **winner: object) -> Row:
     ("row", "answer", "agrees", "words"),
     [
         (explained(None), NONE, True, "neither has a route"),
-        (explained(None), SAME, False, "only the kernel has a route"),
+        (
+            explained(None),
+            SAME,
+            None,
+            "routed has no route there; the kernel's belongs to another program",
+        ),
         (
             explained("10.0.0.0/8", type="blackhole", next_hops=[]),
             {**NONE, "type": "blackhole"},
@@ -143,7 +172,7 @@ def explained(prefix: str | None, **winner: object) -> Row:
         ),
     ],
 )
-def test_a_difference_is_named(row: Row, answer: Row, agrees: bool, words: str) -> None:
+def test_a_difference_is_named(row: Row, answer: Row, agrees: bool | None, words: str) -> None:
     assert agreement(row, answer) == (agrees, words)
 
 

@@ -6,6 +6,7 @@ table up again, so that a dump of a million routes and the decision take turns.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import time
@@ -389,7 +390,8 @@ class Reporter:
 
     def explain(self, address: Address) -> ExplainView:
         """Explain how an address is routed."""
-        return explain(self._router, address, self.tables.view)
+        found = explain(self._router, address, self.tables.view)
+        return dataclasses.replace(found, network_namespace=self._facts.network_namespace)
 
 
 def _neighbor_view(row: NeighborRow) -> NeighborView:
