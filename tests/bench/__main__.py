@@ -9,7 +9,7 @@ from tests.bench.harness import ROOT, Bench, Row, benchmark_names, run_benchmark
 
 
 def main() -> int:
-    """Run what the command line asks for; 2 when there is no such benchmark."""
+    """Run the benchmarks of the command line. Returns 2 when there is no such benchmark."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     parser.add_argument("--list", action="store_true", help="say what there is")

@@ -1,11 +1,13 @@
-"""Routes into the kernel: a million of them, beside the kernel's own limit and other programs.
+"""Routes into the kernel: a million of them, compared with the kernel's own limit and other
+programs.
 
-Ours is all that the privileged process does: frames from the engine's side are decoded and judged,
-entered in the books, planned, encoded, sent, and their outcomes recorded. The engine's side runs
-beside it on another core in the daemon; `import` measures both and the client, end to end.
+Ours is all that the privileged process does: frames from the engine's side are decoded and
+validated, entered in the FIB tables, planned, encoded, sent, and their outcomes recorded. The
+engine's side runs in parallel on another core in the daemon; `import` measures both and the client,
+end to end.
 
-The limit is `fib_limit.c`: the very messages that ours sends, ready in memory, handed to the kernel
-by a program that does nothing else. Everything runs in network namespaces of this benchmark.
+The limit is `fib_limit.c`: the very messages that ours sends, prepared in memory, passed to the
+kernel by a program that does nothing else. Everything runs in network namespaces of this benchmark.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def run(bench: Bench) -> None:
 
 
 def install(bench: Bench, table: Table, limit: Limit | None) -> None:
-    """An empty kernel table becomes full."""
+    """Fill an empty kernel table."""
     frames = table.frames()
 
     def ours() -> float:
@@ -83,7 +85,7 @@ def install(bench: Bench, table: Table, limit: Limit | None) -> None:
 
 
 def adopt(bench: Bench, table: Table, limit: Limit | None) -> None:
-    """A new daemon finds what the one before it wrote, and writes nothing."""
+    """A new daemon reads the routes of the earlier one, and writes nothing."""
     frames = table.frames()
     timed_install(table, frames)
 
@@ -137,13 +139,13 @@ class Limit:
         self._program = program
 
     def send(self, table: Table) -> float:
-        """Seconds for all buffers of a table."""
+        """Return the seconds for all buffers of a table."""
         took, refused = self._run(table, "send", str(table.limit_file()))
         assert not refused, f"{refused} routes were refused"
         return took
 
     def dump(self, table: Table) -> float:
-        """Seconds for a dump of the main table."""
+        """Return the seconds for a dump of the main table."""
         return self._run(table, "dump", str(int(table.family)))[0]
 
     def _run(self, table: Table, *arguments: str) -> tuple[float, int]:
@@ -156,7 +158,7 @@ class Limit:
 
 
 def build_limit(bench: Bench, directory: Path) -> Limit | None:
-    """Compile it; None where there is no compiler."""
+    """Compile it. Returns None where there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         bench.leave_out("kernel limit", "a C compiler; Debian: gcc, libc6-dev")
@@ -170,12 +172,12 @@ def build_limit(bench: Bench, directory: Path) -> Limit | None:
 
 
 def other_programs(bench: Bench, table: Table, pss_bytes: int | None) -> None:
-    """What others take for the same table, from a file; once, for they take long.
+    """Measure other programs with the same table, from a file; once, because they take long.
 
     Args:
-        bench: for the rows.
-        table: to install.
-        pss_bytes: what the daemon's processes take with such a table.
+    bench: for the rows.
+    table: to install.
+    pss_bytes: memory of the daemon's processes with such a table.
     """
     found: dict[str, float] = {}
     memory: dict[str, float] = {}
@@ -245,7 +247,7 @@ def _bird(table: Table) -> tuple[float, int]:
             time.sleep(0.05)
         return time.perf_counter() - began, pss_of(bird.pid)
     finally:
-        bird.terminate()  # it takes its routes along
+        bird.terminate()  # it removes its routes
         bird.wait(PEER_TIMEOUT_S)
 
 

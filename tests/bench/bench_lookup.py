@@ -1,9 +1,9 @@
 """Longest-prefix match in the shared-memory FIB: one million IPv4 and 200k IPv6 routes.
 
 Batches are packed arrays as a flow exporter would have them; singles are timed in a loop that costs
-about 20 ns by itself, which is not taken off. The peers look the same addresses up in their own
-tables of the same routes. `gather` is what this machine can read at random from an array as large
-as the IPv4 trie, one word per address: no search can be faster than that.
+about 20 ns by itself, which is not subtracted. The peers look the same addresses up in their own
+tables of the same routes. `gather` is the rate at which this machine reads at random from an array
+as large as the IPv4 trie, one word per address: no search can be faster than that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SINGLES = 200_000
 BATCH = 1 << 20
 """Addresses in one batch."""
 TRIE_WORDS = 2_700_000
-"""About what a million routes take."""
+"""About the memory of a million routes."""
 
 
 def run(bench: Bench) -> None:
@@ -82,7 +82,7 @@ def batches(
 
 
 def gather_bound(bench: Bench) -> dict[str, Measure]:
-    """Independent random reads from as much memory as the trie takes; needs a C compiler."""
+    """Measure independent random reads from as much memory as the trie has; needs a C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         bench.leave_out("the gather bound (a C compiler)", "Debian: gcc")
@@ -98,7 +98,7 @@ def gather_bound(bench: Bench) -> dict[str, Measure]:
 
 
 def each(find: Callable[[Any], object], items: Sequence[object]) -> Measure:
-    """Nanoseconds for one call, over all items."""
+    """Return the nanoseconds for one call, over all items."""
 
     def work() -> None:
         deque(map(find, items), maxlen=0)
@@ -157,7 +157,7 @@ def routes_from_text(bench: Bench, reader: FibReader, v4: Sequence[tables.Route]
 
 
 def text_peers(bench: Bench, routes: Sequence[tables.Route]) -> dict[str, Callable[[str], object]]:
-    """The libraries that are installed, filled, each as a function from text to a value."""
+    """The installed libraries with the same routes, each as a function from text to a value."""
     prefixes = [
         (f"{Address(Family.IPV4, network)}/{length}", hop) for network, length, hop in routes
     ]

@@ -1,8 +1,9 @@
-"""The management plane of a real daemon with 100k routes: start-up, round trips, dumps, reloads.
+"""The management plane of a real daemon with 100k routes: start-up, round trips, dumps,
+reloads.
 
 Three routers run routed; the clients run inside the middle one, as a user's would. `bare Python` is
-the same interpreter with socket and argparse imported and nothing done: no client can go below.
-Programs are started with their bytecode cached, as installed ones are.
+the same interpreter that only imports socket and argparse: no client can be faster. Programs are
+started with their bytecode cached, as installed ones are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ROUTER = "R"
 
 
 def run(bench: Bench) -> None:
-    """Everything that the issue promises of the management plane."""
+    """Measure everything that has a target in the management plane."""
     reason = privilege.probe().reason
     if reason:
         bench.leave_out("a lab", reason)
@@ -45,12 +46,12 @@ def run(bench: Bench) -> None:
 
 
 def command(*words: str) -> list[str]:
-    """A client's command line, inside."""
+    """Return a client's command line, for use inside."""
     return [sys.executable, "-m", "routectl", "-s", router_config.socket_path(ROUTER), *words]
 
 
 def wall_ms(lab: Lab, words: Sequence[str], cache: str) -> float:
-    """Wall time of a whole process, its start inside the router's namespaces not counted."""
+    """Return the wall time of a whole process, without its start inside the router's namespaces."""
     script = (
         "import json, subprocess, sys, time, os\n"
         "words = json.loads(sys.argv[1])\n"
@@ -121,7 +122,7 @@ print(count / (time.perf_counter() - begin))
 ours.close()
 os.wait()
 """
-"""Two processes that send a byte to and fro: more round trips there are not, here and now."""
+"""Two processes that send a byte back and forth: the upper bound of round trips on this machine."""
 
 
 def inside(lab: Lab, text: str, *arguments: str, timeout_s: float = 120.0) -> str:
@@ -158,7 +159,7 @@ def round_trips(bench: Bench, lab: Lab) -> None:
 
 
 def injection(bench: Bench, lab: Lab) -> None:
-    """A table from a file; afterwards the daemon has it."""
+    """Inject a table from a file, until the daemon has it."""
     count = bench.scaled(ROUTES)
     path = lab.file(f"{RUN_DIRECTORY}/{ROUTER}/routes.txt")
     path.write_text(
@@ -176,11 +177,11 @@ def injection(bench: Bench, lab: Lab) -> None:
         "route import, a route, file to the RIB", "us", 1e6 * (time.perf_counter() - begin) / count
     )
 
-    def is_settled() -> bool:
+    def is_complete() -> bool:
         fib = lab.routectl(ROUTER, "show", "status")[0]["fib"]
         return bool(fib["installed"] >= count and not fib["pending"])
 
-    wait_until(is_settled, 300, "all routes are in the kernel")
+    wait_until(is_complete, 300, "all routes are in the kernel")
 
 
 DUMP = """
@@ -220,7 +221,7 @@ print(times[len(times) // 2], times[len(times) * 99 // 100])
 
 
 def dumps(bench: Bench, lab: Lab) -> None:
-    """A whole table, and many clients that want it at once."""
+    """Dump a whole table, and let many clients dump it at once."""
     count = bench.scaled(ROUTES)
     before = resident_bytes(lab)
     rate = statistics.median(count / float(inside(lab, DUMP)) for _ in range(bench.runs))
@@ -237,7 +238,7 @@ def dumps(bench: Bench, lab: Lab) -> None:
 
 
 def resident_bytes(lab: Lab) -> int:
-    """Resident memory of the engine."""
+    """Return the resident memory of the engine."""
     script = f"print(open('/proc/{lab.engine_pid(ROUTER)}/statm').read().split()[1])"
     done = lab.run(ROUTER, [sys.executable, "-c", script])
     return int(done.stdout) * os.sysconf("SC_PAGE_SIZE")
@@ -261,7 +262,7 @@ with ControlClient(sys.argv[1]) as client:
 
 
 def reloads(bench: Bench, lab: Lab) -> None:
-    """Ten of many static routes change; until the kernel has them."""
+    """Change ten of many static routes, until the kernel has them."""
     base = lab.read_config(ROUTER)
     count = bench.scaled(STATICS)
 

@@ -1,8 +1,9 @@
-"""NUP in the lab: how soon a network works, what a failure costs, what idling costs.
+"""NUP in the lab: how soon a network works, what a failure costs, and the load without
+changes.
 
-Real daemons in network namespaces, a stream of probes every 10 ms. What other routing daemons need
-for the same was measured with configurations of their own; they are peers of this benchmark where
-they are installed.
+Real daemons in network namespaces, a stream of probes every 10 ms. Other routing daemons were
+measured in the same way with their own configurations; they are peers of this benchmark where they
+are installed.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _SQUARE: dict[str, Any] = {
 
 
 def run(bench: Bench) -> None:
-    """Measure; without the right to make namespaces that is said, and nothing is measured."""
+    """Measure. Where namespaces are not permitted, this is reported and nothing is measured."""
     for peer in PEERS:
         if not peer.is_installed:
             bench.leave_out(peer.name, f"Debian: {peer.package}")
     try:
         _starting(bench)
         _carrier(bench)
-        if bench.scale >= 1:  # a quick look has the fast timers only
+        if bench.scale >= 1:  # a quick run has the fast timers only
             _silence(bench, "silent failure, default timers", {"hello": "1s"}, 3.5)
             _idling(bench, "default timers", {"hello": "1s"}, 5.0, 150.0)
         _silence(bench, "silent failure, fast timers (100 ms x 3)", {"hello": "100ms"}, 0.32)
@@ -61,14 +62,15 @@ def _with_timers(document: Any, timers: dict[str, str]) -> topology.Topology:
 
 
 def _starting(bench: Bench) -> None:
-    """grid16, cold: from the first process, and from the last one that says it is ready."""
+    """grid16, cold: from the first process, and from the last one that reports ready."""
     from_start, from_ready = [], []
     for _ in range(bench.runs):
         with Lab(_network(bench)) as lab:
             started = time.perf_counter()
             lab.start_daemons()
             ready = time.perf_counter()
-            # By the kernels, as for the peers: to ask sixteen daemons takes longer than they do.
+            # By the kernels, as for the peers: requests to sixteen daemons would take longer than
+            # they do.
             wait_until(lambda: not lab.path_gaps(), DEADLINE_S, "every loopback is reachable")
             done = time.perf_counter()
             lab.wait_converged(DEADLINE_S)
@@ -86,10 +88,10 @@ def _starting(bench: Bench) -> None:
 
 
 def _carrier(bench: Bench) -> None:
-    """A link in the middle of a path is switched off under a stream of probes.
+    """Switch a link in the middle of a path off under a stream of probes.
 
-    Between opposite corners, as the peers were measured; and next to a router whose other way out
-    leads round the ring, where no neighbor has a way that is known to be free of loops.
+    Between opposite corners, as the peers were measured; and next to a router whose other path goes
+    round the ring, where no neighbor has a path that is known to be free of loops.
     """
     links: tuple[str, ...] = ("r2-r3", "r7-r8")
     _carrier_loss(
@@ -115,7 +117,7 @@ def _carrier_loss(
     with Lab(name) as lab:
         lab.start_daemons()
         lab.wait_converged(DEADLINE_S)
-        # Each link at least once: which of equal paths a stream takes is the kernel's hash.
+        # Each link at least once: the kernel's hash chooses which of equal paths a stream uses.
         for number in range(max(bench.runs, len(links))):
             link = links[number % len(links)]
             with lab.ping_stream(*ends) as stream:
@@ -136,7 +138,7 @@ def _carrier_loss(
 
 
 def _silence(bench: Bench, work: str, timers: dict[str, str], target_s: float) -> None:
-    """B's port goes down behind the LAN's bridge; A sees nothing but silence."""
+    """B's port goes down behind the LAN's bridge; A only stops receiving."""
     outages = []
     with Lab(_with_timers(_SQUARE, timers)) as lab:
         lab.start_daemons()
@@ -149,7 +151,7 @@ def _silence(bench: Bench, work: str, timers: dict[str, str], target_s: float) -
             lab.mend("B-lan")
             lab.wait_converged(DEADLINE_S)
     peers = {}
-    if timers["hello"] == "1s":  # the others have the timers that their protocols have by default
+    if timers["hello"] == "1s":  # the others have the default timers of their protocols
         square = topology.compute(_SQUARE)
         peers = {p.name: outage_s(square, p, ("A", "B"), "B-lan") for p in _peers(bench)}
     bench.add(work, "s", statistics.median(outages), peers, target=target_s)
@@ -158,7 +160,9 @@ def _silence(bench: Bench, work: str, timers: dict[str, str], target_s: float) -
 def _idling(
     bench: Bench, words: str, timers: dict[str, str], target_ms: float, target_bytes: float
 ) -> None:
-    """grid16 with nothing to do: what all processes of a daemon use, and what is on the wires."""
+    """grid16 without changes: processor time and memory of all processes of a daemon, and
+    traffic.
+    """
     document = topology.load(_network(bench)).document
     with Lab(_with_timers(document, timers)) as lab:
         lab.start_daemons()
@@ -179,17 +183,17 @@ def _idling(
 
 
 def _peers(bench: Bench) -> list[Peer]:
-    """Who takes part; a quick look is at us alone."""
+    """The peers that take part; a quick run measures only ours."""
     return [peer for peer in PEERS if peer.is_installed and bench.scale >= 1]
 
 
 def _network(bench: Bench) -> str:
-    """The topology of the promises; a small one for a quick look."""
+    """The topology of the targets; a small one for a quick run."""
     return "grid16" if bench.scale >= 1 else "triangle"
 
 
 def _scaled(bench: Bench, duration_s: float) -> float:
-    """A time to watch for, shorter for a quick look."""
+    """A time to watch for, shorter for a quick run."""
     return max(0.5, duration_s * min(bench.scale, 1.0))
 
 
@@ -198,9 +202,10 @@ def _all_sent(lab: Lab) -> int:
 
 
 def _timers(bench: Bench) -> None:
-    """Fast timers while every core is kept busy by others: adjacencies that are lost for nothing.
+    """Fast timers while other programs keep every core busy: adjacencies that are lost without
+    a fault.
 
-    Half a minute by default; ten minutes, as was promised, with `--long`.
+    Half a minute by default; ten minutes, as the target says, with `--long`.
     """
     busy_s = LONG_ALARM_S if bench.is_long else _scaled(bench, ALARM_S)
     with Lab(_with_timers(topology.load(_network(bench)).document, {"hello": "100ms"})) as lab:
@@ -219,7 +224,7 @@ def _timers(bench: Bench) -> None:
 
 
 def _cpu_s(lab: Lab) -> float:
-    """CPU time of all daemons so far, as `ps` inside the lab sees it."""
+    """CPU time of all daemons so far, as `ps` inside the lab shows it."""
     total = 0.0
     ticks = os.sysconf("SC_CLK_TCK")
     for router in lab.topology.nodes:

@@ -1,6 +1,7 @@
-"""The RIB with a full table: time to decide it, and what two candidates for each prefix take.
+"""The RIB with a full table: the time to select its best paths, and the memory of two
+candidates for each prefix.
 
-Memory is what the process grows by (resident set), so it is measured once, in a process of its own.
+Memory is the growth of the process (resident set), so it is measured once, in a separate process.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def run(bench: Bench) -> None:
 
 
 def megabytes_of_two_candidates(count: int) -> float:
-    """How much the process grows by a RIB of `count` prefixes with two candidates each."""
+    """Return the growth of the process by a RIB of `count` prefixes with two candidates each."""
     table = tables.full_table(tables.IPV4, count)
     sets = max(1, len(table) * ATTRIBUTE_SETS // ROUTES // 2)  # of each of the two sources
     gc.collect()
@@ -74,7 +75,7 @@ def megabytes_of_two_candidates(count: int) -> float:
     rib = Rib()
     for source in (RouteSource.NEIGHBOR, RouteSource.INJECTED):
         for index, (network, length, _) in enumerate(table):
-            # A set is what two routes share: here metric, tag and next hops.
+            # Two routes share a set of attributes: here metric, tag and next hops.
             shared = index % sets
             rib.install(
                 Route(

@@ -1,4 +1,4 @@
-"""The processor time of a start: all processes of a daemon, until it says that it is ready.
+"""The processor time of a start: all processes of a daemon, until it reports ready.
 
 The daemon has the smallest configuration, in a router of the lab that has no neighbor. The limit is
 an interpreter that imports the three largest libraries that a daemon needs, and does nothing.

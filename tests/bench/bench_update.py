@@ -39,7 +39,7 @@ class Publisher:
 
 
 def run(bench: Bench) -> None:
-    """The same work in Python and, where it is there, by the C extension."""
+    """The same work in Python and, where it is built, by the C extension."""
     v4 = best_changes(tables.IPV4, tables.full_table(tables.IPV4, bench.scaled(V4_ROUTES)))
     v6 = best_changes(tables.IPV6, tables.full_table(tables.IPV6, bench.scaled(V6_ROUTES)))
     measure(bench, "Python", python_parts, v4, v6, (3.0, 40.0, 1000.0, 400.0))
@@ -94,7 +94,7 @@ def sample(changes: BestPathChanges, count: int) -> BestPathChanges:
 
 
 def single_changes(publisher: Publisher, changes: BestPathChanges, count: int) -> list[float]:
-    """Remove a route and bring it back, again and again; the times in us, sorted."""
+    """Remove a route and add it again, repeatedly. Returns the times in us, sorted."""
     rng, times = random.Random(5), []
     for _ in range(-(-count // 2)):
         index = rng.randrange(len(changes.keys))

@@ -1,18 +1,18 @@
-"""A next hop dies under a table: how long its packets are lost.
+"""A next hop fails under a table: how long its packets are lost.
 
 Every route has two next hops, in a group that they share. A stream of packets, one a millisecond,
-goes to an address in one of the routes, by the next hop that is to die; the far side notes when
-each arrives and by which link. Two deaths:
+goes to an address in one of the routes, by the next hop that is to fail; the receiver records when
+each arrives and by which link. Two failures:
 
-    a neighbor falls silent   the engine suspects it; from that moment until the first packet that
-                              arrives the other way
-    the carrier is lost       the far end of the link is switched off; the longest silence
+    a neighbor stops sending  the engine marks its next hop to be verified; from that moment until
+                              the first packet that arrives by the other link
+    the carrier is lost       the far end of the link is switched off; the longest gap
 
 The first must not depend on the number of routes: it is one message. The second is the kernel's own
-work: it takes a link's next hops out of their groups when it has noticed the loss. It looks at such
+work: it removes a link's next hops from their groups when it has noticed the loss. It looks at such
 losses once a second at most (linkwatch), so links are left alone for longer than that before one is
-cut. In life the second link that changes within a second is noticed up to a second late, unless
-somebody asks about it, which is the third row.
+cut. In practice the second link that changes within a second is noticed up to a second late, unless
+its carrier is polled, which is the third row.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PERIOD_S = 0.001
 PORT = 9
 ASKS_EVERY_S = 0.01
 LINKWATCH_S = 1.2
-"""After this long without a change the kernel looks at once at the next one (linkwatch.c)."""
+"""After this time without a change the kernel looks at the next one at once (linkwatch.c)."""
 _IP_PKTINFO = 8
 _PKTINFO = struct.Struct("=i4s4s")
 
@@ -54,7 +54,7 @@ class _Arrival(NamedTuple):
 
 
 class _Stream:
-    """One packet a millisecond, and what arrives of them."""
+    """One packet a millisecond, and the arrivals."""
 
     def __init__(self, arena: Arena, destination: str) -> None:
         self.arrivals: list[_Arrival] = []
@@ -103,7 +103,7 @@ class _Stream:
 
 
 def next_hop_dies(bench: Bench, table: Table) -> None:
-    """Both deaths, under a table whose routes have two next hops each."""
+    """Both failures, under a table whose routes have two next hops each."""
     silent = [_measure(table, has_carrier=True) for _ in range(bench.runs)]
     carrier = [_measure(table, has_carrier=False) for _ in range(bench.runs)]
     asked = [
@@ -154,11 +154,11 @@ def _measure(table: Table, *, has_carrier: bool, asks_every_s: float | None = No
                     wait_until(lambda: len(stream.arrivals) > 50, 10, "the stream flows")
                     dying = _number_of(stream.arrivals[-1].ifindex, names)
                     if has_carrier:
-                        took = _suspect(table, daemon, stream, dying)
+                        took = _verify(table, daemon, stream, dying)
                     elif asks_every_s is None:
                         took = _cut_alone(arena, stream, dying)
                     else:
-                        took = _cut_while_asking(arena, stream, dying, asks_every_s)
+                        took = _cut_while_polling(arena, stream, dying, asks_every_s)
                 nursery.cancel_scope.cancel()
             return 1e3 * took
 
@@ -167,15 +167,15 @@ def _measure(table: Table, *, has_carrier: bool, asks_every_s: float | None = No
 
 
 _LOCAL: set[str] = set()
-"""Addresses that the far side has already."""
+"""Addresses that the receiver has already."""
 
 
 def _number_of(ifindex: int, names: dict[str, int]) -> int:
     return next(int(name[1:]) for name, index in names.items() if index == ifindex)
 
 
-def _suspect(table: Table, daemon: Daemon, stream: _Stream, dying: int) -> float:
-    """Seconds from the suspicion to the first packet that arrives by another link."""
+def _verify(table: Table, daemon: Daemon, stream: _Stream, dying: int) -> float:
+    """Return the seconds from the mark to the first packet that arrives by another link."""
     old = stream.arrivals[-1].ifindex
     via = table.values[dying].next_hops[0].via
     assert via is not None
@@ -190,7 +190,7 @@ def _suspect(table: Table, daemon: Daemon, stream: _Stream, dying: int) -> float
 
 
 def _cut(arena: Arena, stream: _Stream, dying: int) -> float:
-    """The longest silence of the stream around the loss of a carrier, in seconds."""
+    """Return the longest gap of the stream around the loss of a carrier, in seconds."""
     old, before = stream.arrivals[-1].ifindex, len(stream.arrivals)
     _switch(arena, dying, is_up=False)
     wait_until(
@@ -204,14 +204,14 @@ def _cut(arena: Arena, stream: _Stream, dying: int) -> float:
 
 
 def _cut_alone(arena: Arena, stream: _Stream, dying: int) -> float:
-    """The same, of a link that goes when none has changed for a while."""
+    """The same for a link that goes down when none has changed for a while."""
     time.sleep(LINKWATCH_S)
     return _cut(arena, stream, dying)
 
 
-def _cut_while_asking(arena: Arena, stream: _Stream, dying: int, every_s: float) -> float:
-    """The same, of the second link that goes within a second, while `CarrierCheck` asks."""
-    other = (dying + 2) % len(arena.ifindexes)  # in no group with the dying one
+def _cut_while_polling(arena: Arena, stream: _Stream, dying: int, every_s: float) -> float:
+    """The same for the second link that goes down within a second, while `CarrierCheck` polls."""
+    other = (dying + 2) % len(arena.ifindexes)  # in no group with the failing one
     has_ended = threading.Event()
     with arena.here.inside(), RequestSocket(PROTOCOL) as asker:
         check = CarrierCheck(asker, lambda: arena.ifindexes, lambda _answer: None, every_s)

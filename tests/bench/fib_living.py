@@ -1,8 +1,9 @@
-"""The whole daemon with a large table: file to kernel, one more route, memory, patience meanwhile.
+"""The whole daemon with a large table: from file to kernel, one more route, memory, response
+times meanwhile.
 
 One router of the lab runs routed; clients run inside it. A route that is added is timed over an
-open connection, from the request to the kernel's notification of it: the client's own start is not
-the daemon's.
+open connection, from the request to the kernel's notification of it: the start of the client is not
+counted.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ print(json.dumps({"p50": times[len(times) // 2], "p99": times[len(times) * 99 //
 
 
 def pss_of(pid: int) -> int:
-    """Proportional set size of a process of this machine, in bytes."""
+    """Return the proportional set size of a process of this machine, in bytes."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -81,10 +82,10 @@ def pss_of(pid: int) -> int:
 
 
 def living_daemon(bench: Bench, count: int) -> int | None:
-    """A daemon gets a table from a file and lives with it.
+    """Measure a daemon that gets a table from a file.
 
     Returns:
-        PSS of its two processes with the table, in bytes; None where there can be no lab.
+    PSS of its two processes with the table, in bytes; None where there can be no lab.
     """
     reason = privilege.probe().reason
     if reason:
@@ -121,7 +122,7 @@ def _write_routes(lab: Lab, count: int) -> None:
 
 
 def _import_and_watch(lab: Lab, count: int) -> dict[str, float]:
-    """Import in one process, ask for the status in another, until the kernel has all."""
+    """Import in one process, request the status in another, until the kernel has all."""
     socket_path = router_config.socket_path(ROUTER)
     program = lab.file(f"{RUN_DIRECTORY}/{ROUTER}/watch.py")
     program.write_text(
@@ -149,15 +150,15 @@ def _one_more_route(bench: Bench, lab: Lab, count: int) -> None:
     bench.add(f"{where}, p50", "ms", found["p50"], target=1.5)
     bench.add(f"{where}, p99", "ms", found["p99"], target=10.0)
 
-    def is_settled() -> bool:
+    def is_complete() -> bool:
         fib = lab.routectl(ROUTER, "show", "status")[0]["fib"]
         return not fib["pending"] and not fib["stale"]
 
-    wait_until(is_settled, 60, "the added routes are gone again")
+    wait_until(is_complete, 60, "the added routes are gone again")
 
 
 def _pss_inside(lab: Lab) -> int:
-    """Of parent and engine, as the kernel inside the lab numbers them."""
+    """Return the PSS of parent and engine, by their pids inside the lab."""
     pids = [lab.daemon_pid(ROUTER), lab.engine_pid(ROUTER)]
     script = (
         f"for pid in {pids}:\n"

@@ -1,6 +1,7 @@
-"""What the FIB's benchmarks share: a place with links, tables in all their forms, our own part.
+"""Shared parts of the FIB's benchmarks: network namespaces, tables in all their forms, and our
+own process.
 
-The place is a pair of network namespaces joined by eight links; a table is the same routes as
+The arena is a pair of network namespaces joined by eight links; a table is the same routes as
 frames of the engine, as buffers for the kernel, and as text; `Daemon` is all that the privileged
 process does with them.
 """
@@ -59,7 +60,7 @@ class Arena:
     @classmethod
     @contextlib.contextmanager
     def built(cls) -> Iterator[Arena]:
-        """Build one; it ends with the block."""
+        """Build one; it is removed at the end of the block."""
         here, there = RouterNamespaces.create("bench"), RouterNamespaces.create("far")
         try:
             with here.inside():
@@ -88,7 +89,7 @@ class Arena:
             there.close()
 
     def prefixes(self) -> int:
-        """IPv4 prefixes in the kernel, of everybody."""
+        """Return the number of IPv4 prefixes in the kernel, of all programs."""
         with self.here.inside():
             text = Path("/proc/thread-self/net/fib_triestat").read_text(encoding="ascii")
         return sum(
@@ -99,7 +100,7 @@ class Arena:
 
 
 class Table:
-    """One table of routes in all the forms in which somebody wants it."""
+    """One table of routes in all the forms that the benchmarks need."""
 
     def __init__(
         self,
@@ -144,7 +145,9 @@ class Table:
         return len(self.keys)
 
     def frames(self, turn: int = 0) -> list[bytes]:
-        """What the engine sends; with another `turn`, every route by another next hop."""
+        """Return the frames of the engine; with another `turn`, every route has another next
+        hop.
+        """
         values = tuple(FibValue(value.type, value.next_hops) for value in self.values)
         frames = []
         for start in range(0, len(self), UPDATE_ROUTES_MAX):
@@ -156,7 +159,7 @@ class Table:
         return frames
 
     def buffers(self) -> Iterator[bytes]:
-        """What is sent to the kernel for all of it, in the batches that ours makes."""
+        """Return the messages to the kernel for the whole table, in the batches of our sync."""
         in_kernel = self._kernel_values()
         for start in range(0, len(self), BATCH_OPERATIONS):
             keys = self.keys[start : start + BATCH_OPERATIONS]
@@ -165,7 +168,7 @@ class Table:
             yield encode_batch(batch, PROTOCOL, 1) + encode_barrier(len(keys) + 1)
 
     def _kernel_values(self) -> list[RouteValue]:
-        """The values as the kernel gets them; the objects that they go through are there then."""
+        """Return the values as the kernel gets them; their nexthop objects exist then."""
         if not self.by_object:
             return self.values
 
@@ -191,7 +194,7 @@ class Table:
         return path
 
     def clear(self) -> None:
-        """Take everything out of the kernel again."""
+        """Remove everything from the kernel."""
 
         async def main() -> None:
             with RequestSocket(PROTOCOL) as requests:
@@ -205,7 +208,7 @@ class Table:
 
 
 class _Errors:
-    """A log sink that lets nothing pass unseen."""
+    """A log sink that fails on any line."""
 
     def write(self, record: LogRecord) -> None:
         if record.event not in ("fib-resync", "fib-in-sync", "nexthop-suspected"):
@@ -216,7 +219,7 @@ class _Errors:
 
 
 class Daemon:
-    """The privileged process's share, on the kernel of an arena."""
+    """The part of the privileged process, on the kernel of an arena."""
 
     def __init__(
         self, requests: RequestSocket, object_requests: RequestSocket, *, by_object: bool
@@ -241,7 +244,7 @@ class Daemon:
         self.progress = trio.Event()
 
     async def take(self, frames: Sequence[bytes]) -> None:
-        """Take frames as they come over the channel, until all are in the kernel."""
+        """Handle frames as they come over the channel, until all routes are in the kernel."""
         for frame in frames:
             update, refused = validate_update(codec.decode(FibUpdate, frame), OURS)
             assert not refused
@@ -253,7 +256,9 @@ class Daemon:
 
 
 def timed_install(table: Table, frames: Sequence[bytes], *, adopts: bool = False) -> float:
-    """Seconds from the first frame (or the first dump) until every route is in its place."""
+    """Return the seconds from the first frame (or the first dump) until every route is
+    installed.
+    """
 
     async def main() -> float:
         with RequestSocket(PROTOCOL) as requests, RequestSocket(PROTOCOL) as object_requests:

@@ -53,7 +53,7 @@ class Row:
     peers: Mapping[str, float] = field(default_factory=dict)
     target: float | None = None
     is_more_better: bool = False
-    """Whether a target is a least figure (a rate) rather than a most (a time, a size)."""
+    """Whether a target is a lower bound (a rate) rather than an upper bound (a time, a size)."""
     limit: str | None = None
     """The peer to which the target is a ratio."""
 
@@ -123,7 +123,7 @@ class Bench:
         self.rows: list[Row] = []
 
     def scaled(self, count: int) -> int:
-        """An amount of work, at least 1."""
+        """Return an amount of work, at least 1."""
         return max(1, int(count * self.scale))
 
     def peer(self, module: str, package: str) -> ModuleType | None:
@@ -171,7 +171,7 @@ class Bench:
         measures = {"": ours, **(peers or {})}
         figures: dict[str, list[float]] = {name: [] for name in measures}
         for run in range(self.runs):
-            # Every other run goes backwards, so that nobody always comes after the same one.
+            # Every other run goes backwards, so that no one always comes after the same one.
             for name in sorted(measures, reverse=bool(run % 2)):
                 figures[name].append(_undisturbed(measures[name]))
         medians = {name: statistics.median(of_one) for name, of_one in figures.items()}
@@ -203,7 +203,7 @@ class Bench:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long a piece of work takes."""
+    """Measure the time of a piece of work."""
     began_ns = time.perf_counter_ns()
     work()
     return (time.perf_counter_ns() - began_ns) / 1e9
@@ -222,7 +222,7 @@ def _undisturbed(measure: Measure) -> float:
 
 
 def benchmark_names() -> list[str]:
-    """Every benchmark there is."""
+    """Return the names of all benchmarks."""
     return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 
 
@@ -244,7 +244,7 @@ def run_benchmark(name: str, bench: Bench, results: Path = RESULTS) -> Path:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows for people: one line each, peers after ours, missed targets in capitals."""
+    """The rows as text: one line each, peers after ours, missed targets in capitals."""
     lines = [("WORK", "OURS", "UNIT", "RATIO", "TARGET", "", "PEERS")]
     for row in rows:
         sign = ">=" if row.is_more_better else "<="

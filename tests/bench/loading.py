@@ -1,4 +1,4 @@
-"""A snapshot with a synthetic table in it."""
+"""A snapshot with a synthetic table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Other routing daemons in the lab, for the same measurements: BIRD, babeld, FRR.
 
-Each runs in the foreground in its router, with the timers that its protocol has by default. It
-announces the router's loopback address, and is done when every kernel has a route to each of them.
+Each runs in the foreground in its router, with the default timers of its protocol. It announces the
+router's loopback address, and has converged when every kernel has a route to each of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["PEERS", "Peer", "cold_start_s", "outage_s"]
 
 DEADLINE_S = 90.0
 SBIN = ("/usr/sbin", "/usr/lib/frr", "/usr/bin", "/usr/local/sbin", "/sbin")
-"""Where Debian puts daemons; not all of it is on everybody's PATH."""
+"""The folders in which Debian installs daemons; not all of them are in every PATH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,23 @@ class Peer:
 
     name: str
     package: str
-    """Of Debian."""
+    """The package in Debian."""
     programs: tuple[str, ...]
     rtprot: int
     """rtm_protocol of its routes."""
     commands: Callable[[Lab, str, str], list[list[str]]]
-    """What to run in a router, in order; given the lab, the router and a prefix for its files."""
+    """The commands for a router, in order; called with the lab, the router and a prefix for
+    its files.
+    """
 
     @property
     def is_installed(self) -> bool:
-        """Whether all its programs are there."""
+        """Whether all its programs are installed."""
         return all(find_program(program) is not None for program in self.programs)
 
 
 def find_program(name: str) -> str | None:
-    """The path of a daemon; None when it is not installed."""
+    """Return the path of a daemon; None when it is not installed."""
     return next((f"{place}/{name}" for place in SBIN if Path(place, name).is_file()), None)
 
 
@@ -119,7 +121,7 @@ def _frr(lab: Lab, router: str, files: str) -> list[list[str]]:
     )
     directory = f"{files}-run"
     lab.file(directory).mkdir(exist_ok=True)
-    lab.file(directory).chmod(0o777)  # they become a user of their own
+    lab.file(directory).chmod(0o777)  # they change to a user of their own
     shared = ["-z", f"{directory}/zserv.api", "--vty_socket", directory, "-P", "0"]
     return [
         [find_program(name) or name, "-f", config, "-i", f"{directory}/{name}.pid", *shared]
@@ -165,10 +167,10 @@ def _running(lab: Lab, peer: Peer) -> Iterator[None]:
 
 
 def cold_start_s(name: str, peer: Peer) -> float:
-    """From the first process to a route to every loopback in every kernel; seconds.
+    """Return the seconds from the first process to a route to every loopback in every kernel.
 
     Raises:
-        DeadlineExceededError: it did not get there.
+    DeadlineExceededError: it did not converge.
     """
     with Lab(name) as lab:
         started = time.perf_counter()
@@ -180,10 +182,10 @@ def cold_start_s(name: str, peer: Peer) -> float:
 def outage_s(
     network: str | topology.Topology, peer: Peer, ends: tuple[str, str], link: str
 ) -> float:
-    """For how long a stream of IPv4 probes is lost when a link is cut; seconds.
+    """Return how long a stream of IPv4 probes is lost when a link is cut; seconds.
 
     Raises:
-        DeadlineExceededError: it did not get going, or did not come back.
+    DeadlineExceededError: it did not converge, or did not recover.
     """
     with Lab(network) as lab, _running(lab, peer):
         _wait_reachable(lab, peer)
@@ -191,13 +193,14 @@ def outage_s(
             _wait_answered(pinger)
             with lab.ping_stream(*ends, versions=(4,)) as stream:
                 lab.cut(link)
-                # The stream itself tells when it was lost; it only has to last until it is back.
+                # The stream itself shows when it was lost; it only has to last until packets arrive
+                # again.
                 _wait_answered(pinger)
         return stream.longest_outage_s
 
 
 def _wait_answered(pinger: Pinger) -> None:
-    """Until a second of probes is answered, all of them."""
+    """Wait until all probes of a second are answered."""
     wait_until(lambda: not pinger.ping(50).lost, DEADLINE_S, "the probes are answered")
 
 

@@ -1,8 +1,7 @@
 """Large tables between real daemons: 100,000 routes to a LAN, 10,000 that lose their next hop.
 
-The kernels of the receivers say when it is done: the first through the size of their routing trie,
-which costs nothing to ask for, the second through dumps that are taken while it happens and read
-afterwards.
+The kernels of the receivers show when it is done: the first through the size of their routing trie,
+which is cheap to read, the second through dumps that are made meanwhile and read afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["lan_table", "lost_routes", "sent_bytes"]
 DEADLINE_S = 120.0
 TABLE, LOST = 100_000, 10_000
 UPDATE_BYTES = 4 + 19 + 3
-"""What a /24 takes in DATA: the TLV's header, its fixed part, three bytes of prefix."""
+"""The bytes of a /24 in DATA: the TLV's header, its fixed part, three bytes of prefix."""
 
 _LAN: dict[str, Any] = {
     "description": "an origin and four neighbors on one LAN",
@@ -54,7 +53,7 @@ def _prefixes(count: int) -> list[str]:
 
 
 def _inject(lab: Lab, router: str, count: int) -> None:
-    """Routes that end there, put into a daemon and not announced."""
+    """Inject routes that end there into a daemon, without announcing them."""
     path = f"{RUN_DIRECTORY}/table"
     lab.file(path).write_text("".join(f"blackhole {prefix}\n" for prefix in _prefixes(count)))
     done = lab.run(
@@ -64,7 +63,7 @@ def _inject(lab: Lab, router: str, count: int) -> None:
 
 
 def _announce(lab: Lab, router: str) -> None:
-    """Have a daemon announce what was injected."""
+    """Let a daemon announce the injected routes."""
     config = yaml.safe_load(lab.read_config(router))
     config["redistribute"].append({"source": "injected"})
     lab.write_config(router, yaml.safe_dump(config))
@@ -72,20 +71,22 @@ def _announce(lab: Lab, router: str) -> None:
 
 
 def _kernel_prefixes(lab: Lab, router: str) -> int:
-    """How many IPv4 prefixes a kernel's trie has, its own among them."""
+    """Return how many IPv4 prefixes a kernel's trie has, its own among them."""
     text = lab.run(router, ["cat", "/proc/net/fib_triestat"]).stdout
     return max(map(int, re.findall(r"Prefixes:\s+(\d+)", text)), default=0)
 
 
 def sent_bytes(lab: Lab, router: str) -> int:
-    """What has left a router by its links, Ethernet headers included."""
+    """Return the bytes that a router has sent on its links, Ethernet headers included."""
     text = lab.run(router, ["cat", "/proc/net/dev"]).stdout
     rows = (line.partition(":") for line in text.splitlines()[2:])
     return sum(int(words.split()[8]) for name, _, words in rows if name.strip() != "lo")
 
 
 def lan_table(bench: Bench) -> None:
-    """A announces a table at once; when the last of four kernels has it, and what it took."""
+    """A announces a table at once; the row has the time until the last of four kernels has it,
+    and the cost.
+    """
     count = bench.scaled(TABLE)
     took, ratios = [], []
     for _ in range(min(bench.runs, 3)):
@@ -114,7 +115,9 @@ def lan_table(bench: Bench) -> None:
 
 
 def lost_routes(bench: Bench) -> None:
-    """The link to the next hop of 10,000 routes goes down; when all go through the alternate."""
+    """The link to the next hop of 10,000 routes goes down; measured until all go through the
+    alternate.
+    """
     count = bench.scaled(LOST)
     took = []
     with Lab(topology.compute(_DIAMOND)) as lab:
@@ -140,7 +143,7 @@ def _through(lab: Lab, dev: str) -> int:
 
 
 def _dumps_until_quiet(lab: Lab) -> list[tuple[float, kernel.RouteDump]]:
-    """Dumps of A's kernel as fast as they come, for two seconds; each with when it began."""
+    """Dump A's kernel repeatedly for two seconds. Returns each dump with the time of its start."""
     dumps = []
     ends = time.perf_counter() + 2.0
     for _ in itertools.count():
@@ -152,7 +155,9 @@ def _dumps_until_quiet(lab: Lab) -> list[tuple[float, kernel.RouteDump]]:
 
 
 def _first_time(lab: Lab, dumps: list[tuple[float, kernel.RouteDump]], count: int) -> float:
-    """When the first dump began that has all routes through C. Found by halving: it stays so."""
+    """Return when the first dump began that has all routes through C. It is found by
+    bisection, because all later ones have them, too.
+    """
     names = lab.netlink("A").link_names()
 
     def is_done(dump: kernel.RouteDump) -> bool:

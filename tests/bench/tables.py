@@ -1,8 +1,9 @@
-"""Synthetic full tables and the addresses to look up in them: seeded, so every run has the same.
+"""Synthetic full tables, and addresses to look up in them: seeded, so every run has the same.
 
 The shapes follow public reports on the default-free zone (potaroo.net, 2024): IPv4 is 62 % /24 with
-58 % more-specifics, IPv6 40 % /48. More-specifics come in runs of neighbors inside a few popular
-parents, as in reality; the IPv6 table is more nested than the real one, which is the harder case.
+58 % more-specifics, IPv6 40 % /48. More-specifics come in runs of adjacent prefixes inside a few
+popular parents, as in reality; the IPv6 table is more nested than the real one, which is the harder
+case.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NEXT_HOPS = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """What a table looks like."""
+    """The parameters of a table."""
 
     width: int
     regions: Sequence[tuple[int, int]]
@@ -73,14 +74,14 @@ IPV6 = Shape(
 
 
 def full_table(shape: Shape, count: int, seed: int = 1) -> list[Route]:
-    """A table of about `count` routes, in order of network and length.
+    """Return a table of about `count` routes, in order of network and length.
 
     Cost: about 4 us a route.
     """
     rng = random.Random(seed)
     lengths, shares = list(shape.shares), list(shape.shares.values())
     drawn = rng.choices(lengths, shares, k=count)
-    # The longest quarter of all lengths never stands alone.
+    # The longest quarter of all lengths is always nested.
     longest_top = max(length for length, share in shape.shares.items() if share >= 1)
     is_nested = [length > longest_top or rng.random() < shape.nested for length in drawn]
     tops = [length for length, nested in zip(drawn, is_nested, strict=True) if not nested]
@@ -118,7 +119,9 @@ def _runs_of(size: int, items: list[int]) -> Iterator[list[int]]:
 def _place_nested(
     shape: Shape, lengths: list[int], found: set[tuple[int, int]], rng: random.Random
 ) -> None:
-    """Add runs of neighbors inside parents, some of which are far more popular than others."""
+    """Add runs of adjacent prefixes inside parents, some of which are far more popular than
+    others.
+    """
     parents = sorted(found)
     rng.shuffle(parents)
     for length, group in itertools.groupby(lengths):
@@ -145,7 +148,9 @@ def _place_nested(
 def _with_next_hops(
     shape: Shape, prefixes: list[tuple[int, int]], rng: random.Random
 ) -> list[Route]:
-    """A few next hops have most routes, and a more-specific has its parent's in seven of ten."""
+    """A few next hops have most routes, and a more-specific has its parent's in seven of ten
+    cases.
+    """
     routes = []
     around: list[Route] = []
     for network, length in prefixes:

@@ -1,4 +1,4 @@
-"""The benchmarks' own machinery, and that every benchmark runs (at a thousandth of its size)."""
+"""The machinery of the benchmarks, and a run of every benchmark at a thousandth of its size."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_every_benchmark_runs_and_writes_its_rows(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shape", [tables.IPV4, tables.IPV6])
-def test_tables_are_alike_every_time_and_as_large_as_asked(shape: tables.Shape) -> None:
+def test_tables_are_the_same_every_time_and_have_the_requested_size(shape: tables.Shape) -> None:
     routes = tables.full_table(shape, 2000)
     assert routes == tables.full_table(shape, 2000)
     assert 1800 <= len(routes) <= 2000

@@ -1,8 +1,9 @@
-"""python -m tests.fuzz [--seconds N] [TARGET ...]: search for input that a decoder does not expect.
+"""python -m tests.fuzz [--seconds N] [TARGET ...]: search for input that a decoder does not
+expect.
 
-Runs each target under atheris (coverage-guided, libFuzzer's engine) for so many seconds, in a
-process of its own, from the corpus and the seeds. New input that reaches new code is added to the
-corpus in `build/fuzz`; `--keep` merges what adds coverage into `tests/fuzz/corpus`, which the gate
+Runs each target under atheris (coverage-guided, libFuzzer's engine) for this time, in a separate
+process, from the corpus and the seeds. New input that reaches new code is added to the corpus in
+`build/fuzz`; `--keep` merges the input that adds coverage into `tests/fuzz/corpus`, which the gate
 replays. Input that raises is written to `build/fuzz/TARGET/crash-*` and ends with status 1.
 """
 
@@ -22,7 +23,7 @@ KEPT_MAX = 60
 
 
 def main() -> int:
-    """The program; returns its exit status."""
+    """Run the program. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
-    """Search with one target; whether nothing was found."""
+    """Search with one target. Returns whether nothing was found."""
     found = BUILD / name
     inputs = found / "inputs"
     inputs.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
 
 
 def kept_folder(name: str) -> Path:
-    """Where the corpus of a target is; made when it is not there."""
+    """Return the folder of a target's corpus; it is created when it is missing."""
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

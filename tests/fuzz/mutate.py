@@ -1,4 +1,4 @@
-"""Damage to well-formed input: what the gate tries without a coverage-guided fuzzer."""
+"""Damage to well-formed input: the gate uses it in place of a coverage-guided fuzzer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _INTERESTING = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff", b"\0\0\0\0", b"\x
 
 
 def mutated(data: bytes, others: Sequence[bytes], rng: random.Random, max_bytes: int) -> bytes:
-    """One to four changes: a bit, a byte, a run repeated, removed, or taken from another input.
+    """Make one to four changes: a bit, a byte, a run repeated, removed, or copied from another
+    input.
 
-    Args:
-        data: what is changed.
-        others: well-formed input to splice in.
-        rng: decides.
-        max_bytes: the result is cut to that.
+        Args:
+        data: the input to change.
+        others: well-formed input to copy from.
+        rng: the source of randomness.
+        max_bytes: the result is truncated to this length.
     """
     changed = bytearray(data)
     for _ in range(rng.randint(1, 4)):

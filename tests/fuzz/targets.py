@@ -1,11 +1,11 @@
-"""The decoders that read another process's or the network's bytes, each with what it may answer.
+"""The decoders of bytes from another process or the network, each with its permitted results.
 
-A target takes any bytes. It returns when they were decoded or refused in the way that the decoder
-documents; whatever else it raises is a finding. Where a decoder has an encoder, what was decoded is
-encoded again and must decode to the same; where a decoder exists in C and in Python, both must
-agree.
+A target accepts any bytes. It returns when they were decoded, or refused in the way that the
+decoder documents; any other exception is a finding. Where a decoder has an encoder, the decoded
+value is encoded again and must decode to the same; where a decoder exists in C and in Python, both
+must agree.
 
-The seeds are what the real encoders make, so that a fuzzer starts from well-formed input.
+The seeds come from the real encoders, so that a fuzzer starts from well-formed input.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class Target:
 
 
 def with_right_sums(datagram: bytes) -> bytes:
-    """The datagram with its length and checksum right, so that damage reaches what they protect."""
+    """Return the datagram with its length and checksum corrected, so that damage reaches the
+    TLVs.
+    """
     if len(datagram) < HEADER_BYTES:
         return datagram
     length = struct.pack(">H", len(datagram) - HEADER_BYTES)
@@ -135,7 +137,9 @@ def _nup_vectors() -> Iterator[bytes]:
 
 
 def _nup_instance(data: bytes) -> None:
-    """Datagrams, each after its length (u16), from one of four neighbors: nothing is raised."""
+    """Feed datagrams, each after its length (u16), from one of four neighbors: nothing is
+    raised.
+    """
     instance = NeighborInstance(router_id(1), 1, 1000, random.Random(1))
     instance.link_up(link_settings(1, 1), 0.0)
     now, at = 0.0, 0
@@ -191,7 +195,9 @@ _REQUESTS: dict[int, type] = {int(number): each for number, each in REQUEST_CLAS
 
 
 def _authority(data: bytes) -> None:
-    """Frames from the engine, phase by phase: decided before a body is decoded."""
+    """Check frames from the engine, phase by phase: they are accepted or refused before a body
+    is decoded.
+    """
     for phase in EnginePhase:
         for has_descriptor in (False, True):
             with contextlib.suppress(IpcError, AuthorityError):
@@ -200,7 +206,7 @@ def _authority(data: bytes) -> None:
 
 
 def _answers(data: bytes) -> None:
-    """What a client reads from whoever listens at the daemon's path."""
+    """Decode a client's input from the process that listens at the daemon's path."""
     with contextlib.suppress(IpcError, ControlError):
         message = decode_answer(unpack_frame(data, CONTROL_FRAME_MAX_BYTES))
         with contextlib.suppress(ControlError):
@@ -221,7 +227,7 @@ def _answer_seeds() -> Iterator[bytes]:
 
 
 def _columns(data: bytes) -> None:
-    """Prefixes by the thousand: C and Python refuse and accept the same."""
+    """Thousands of prefixes: C and Python refuse and accept the same."""
     if not data:
         return
     family = Family.IPV6 if data[0] & 1 else Family.IPV4
@@ -248,7 +254,7 @@ def _column_seeds() -> Iterator[bytes]:
 
 
 def _journal(data: bytes) -> None:
-    """What an earlier engine left for the next one: as it is, and with right checks."""
+    """Read an earlier engine's journal: unchanged, and with corrected checks."""
     _committed(data)
     _, records = _committed(_with_right_checks(data))
     with contextlib.suppress(IpcError):
@@ -257,7 +263,7 @@ def _journal(data: bytes) -> None:
 
 
 def _with_right_checks(data: bytes) -> bytes:
-    """The frames with their checks right: kind, length, CRC-32, body."""
+    """Return the frames with their checks corrected: kind, length, CRC-32, body."""
     frames, at = [], 0
     while at + 9 <= len(data):
         kind, length = struct.unpack_from(">BI", data, at)
@@ -281,7 +287,7 @@ def _journal_seeds() -> Iterator[bytes]:
 
 
 def _replay(data: bytes) -> None:
-    """A recording that somebody sends with a report."""
+    """Replay a recording that was sent with a report."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -292,7 +298,9 @@ def _replay(data: bytes) -> None:
 
 
 def _recording_seeds() -> Iterator[bytes]:
-    """One that begins with a new instance, and one that begins with a saved state."""
+    """Return a recording that begins with a new instance, and one that begins with a saved
+    state.
+    """
     for start in (NewInstance(router_id(1), 1, 1000, 1), None):
         instance = NeighborInstance(router_id(1), 1, 1000, random.Random(1))
         recorder = Recorder(instance, bytes(16), 0.0, start=start)
@@ -304,7 +312,9 @@ def _recording_seeds() -> Iterator[bytes]:
 
 
 def _replay_state(data: bytes) -> None:
-    """The state that a recording begins with, unpacked: the packing stands in the way otherwise."""
+    """Load the state that a recording begins with, unpacked, because damage to packed data
+    stops earlier.
+    """
     packed = base64.b64encode(zlib.compress(data)).decode()
     lines: tuple[dict[str, object], ...] = (
         {"routed-recording": FORMAT, "at": 0.0, "start": {"state": packed}},
@@ -327,7 +337,7 @@ def _state_seeds() -> Iterator[bytes]:
 
 
 def _netlink(data: bytes) -> None:
-    """A buffer of notifications."""
+    """Decode a buffer of notifications."""
     with contextlib.suppress(netlink.NetlinkDecodeError):
         for message in netlink.split_messages(data):
             for one in _NETLINK_DECODERS:
@@ -376,7 +386,7 @@ def _netlink_seeds() -> Iterator[bytes]:
 
 
 def _dump(data: bytes) -> None:
-    """A page of a route dump: C and Python read the same, or both refuse it."""
+    """Decode a page of a route dump: C and Python read the same, or both refuse it."""
     if not data:
         return
     family = Family.IPV6 if data[0] & 1 else Family.IPV4
@@ -413,7 +423,7 @@ def _dump_seeds() -> Iterator[bytes]:
 
 @functools.cache
 def _image() -> bytes:
-    """A snapshot of a small table, to be damaged."""
+    """Return a snapshot of a small table, to be damaged."""
     snapshot = FibSnapshot(Address.parse("10.255.0.1"), 1, trie_words=800_000, data_words=12_000)
     changes = [
         add("0.0.0.0/0"), add("10.0.0.0/8", hop("192.0.2.1")), add("10.1.0.0/16", hop(None)),
@@ -427,12 +437,14 @@ def _image() -> bytes:
 
 @functools.cache
 def _live_words() -> list[int]:
-    """Where the words are that are not zero; a reader has no reason to look elsewhere."""
+    """Return the positions of the words that are not zero; a reader reads no others."""
     return [index for index, word in enumerate(memoryview(_image()).cast("I")) if word]
 
 
 def _snapshot(data: bytes) -> None:
-    """Words changed in a snapshot (u16 which, u32 value each): an answer or SnapshotError."""
+    """Change words in a snapshot (u16 which, u32 value each): the result is an answer or
+    SnapshotError.
+    """
     live = _live_words()
     for make in (PythonSearch, *([] if native_search is None else [native_search.Search])):
         memory = mmap.mmap(-1, len(_image()))
@@ -461,7 +473,7 @@ def _snapshot_seeds() -> Iterator[bytes]:
         yield struct.pack("<HI", which, 1)
 
 
-# --- files and lines of people
+# --- files and lines of users
 
 
 def _import_line(data: bytes) -> None:
@@ -480,7 +492,7 @@ def _import_seeds() -> Iterator[bytes]:
 
 
 def _config(data: bytes) -> None:
-    """A configuration, whoever wrote it: a Config or its list of problems."""
+    """Load a configuration: the result is a Config or its list of problems."""
     text = data.decode("utf-8", "replace")
     with contextlib.suppress(ConfigError):
         load_text(text)
@@ -514,4 +526,4 @@ TARGETS: dict[str, Target] = {
     "import_line": Target(_import_line, _import_seeds, 512),
     "config": Target(_config, _config_seeds, 8192),
 }
-"""By name: that of the folder in the corpus."""
+"""The targets by name, which is that of the folder in the corpus."""

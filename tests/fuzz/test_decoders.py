@@ -1,7 +1,7 @@
 """Every decoder against its kept corpus, its seeds, and seeded damage to both.
 
-`make fuzz` is the search for new input; what it finds is kept in `corpus/`, and fails here without
-the fix.
+`make fuzz` searches for new input; its findings are kept in `corpus/`, and fail here without the
+fix.
 """
 
 from __future__ import annotations

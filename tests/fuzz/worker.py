@@ -11,14 +11,14 @@ with atheris.instrument_imports(include=["ipc", "routed", "routectl"]):
     from tests.fuzz.targets import TARGETS
 
 MEMORY_BYTES_MAX = 1 << 30
-"""Less than what libFuzzer takes for a finding: what asks for more gets MemoryError."""
+"""Less than libFuzzer's limit for a finding: an allocation beyond it raises MemoryError."""
 
 
 def main() -> None:
     """Fuzz until libFuzzer ends the process."""
     name, *options = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    # What libFuzzer starts, by a shell, for a part of its work (-merge=1).
+    # libFuzzer starts this command, by a shell, for a part of its work (-merge=1).
     command = f"{sys.executable} -m tests.fuzz.worker {name}"
     atheris.Setup([command, *options], TARGETS[name].run)
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""Laws of BFD: any bytes decode or have a reason; two systems agree after any loss."""
+"""Laws of BFD: any bytes decode or are refused with a reason; two systems agree after any loss."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_any_bytes_decode_or_have_a_reason(data: bytes) -> None:
     KEYS,
     st.floats(0, 5),
 )
-def test_any_packets_of_the_peer_leave_a_session_that_works(
+def test_a_session_works_after_any_packets_of_the_peer(
     packets: list[bytes], key: BfdKey | None, pause_s: float
 ) -> None:
     instance = BfdInstance(random.Random(1))
@@ -78,7 +78,7 @@ def test_any_packets_of_the_peer_leave_a_session_that_works(
     intervals=st.tuples(*[st.sampled_from([10_000, 50_000, 300_000, 2_000_000])] * 4),
     key=KEYS,
 )
-def test_two_systems_agree_once_the_network_is_whole_and_notice_when_it_is_not(
+def test_two_systems_agree_while_the_network_works_and_detect_when_it_does_not(
     seed: int,
     loss: float,
     multipliers: tuple[int, int],

@@ -19,21 +19,21 @@ KEYS = st.integers(0, 60)
 
 @pytest.fixture(autouse=True, scope="module")
 def small_chunks() -> None:
-    """A handful of rows fills several chunks."""
+    """Let a handful of rows fill several chunks."""
     patch = pytest.MonkeyPatch()
     patch.setattr(candidates, "CHUNK_ROWS", 8)
     patch.setattr(candidates, "_SPARSE_ROWS", 2)
 
 
 class RowsMachine(RuleBasedStateMachine):
-    """Inserted one by one, in runs, and removed."""
+    """Candidates are inserted one by one, in runs, and removed."""
 
     @initialize(family=st.sampled_from(Family))
     def start(self, family: Family) -> None:
         self.rows: CandidateRows[int] = CandidateRows(family)
         self.shift = 0 if family is Family.IPV4 else 100
         self.oracle: list[tuple[int, int]] = []
-        """Key and offer, in the rows' order."""
+        """Key and attributes, in the rows' order."""
 
     @rule(key=KEYS, path=st.integers(0, 9))
     def insert(self, key: int, path: int) -> None:
@@ -59,7 +59,8 @@ class RowsMachine(RuleBasedStateMachine):
             rest = [row for row in self.oracle if row[0] == key]
             before = sum(1 for row in self.oracle if row[0] < key)
             chunk, first, last = self.rows.find(key)
-            # Which of two equal offers went makes no difference; their order is the caller's.
+            # It makes no difference which of two equal candidates was removed; their order is the
+            # caller's.
             self.oracle[before : before + len(rest)] = [
                 (key, each) for each in chunk.paths[first:last]
             ]
@@ -71,7 +72,7 @@ class RowsMachine(RuleBasedStateMachine):
         assert self.rows.keys_after(key, limit) == following[:limit]
 
     @invariant()
-    def rows_are_the_oracles(self) -> None:
+    def rows_equal_the_list(self) -> None:
         if not hasattr(self, "rows"):
             return
         rows = [

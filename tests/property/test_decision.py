@@ -1,4 +1,4 @@
-"""The decision is a strict total order, and says which of its rules decided."""
+"""The decision is a strict total order, and reports which of its rules decided."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ def routes(draw: st.DrawFn) -> Route:
 
 
 def distinct(candidates: list[Route]) -> list[Route]:
-    """As the RIB holds them: one per source and owner."""
+    """Candidates as the RIB holds them: one per source and owner."""
     return list({(route.source, route.owner): route for route in candidates}.values())
 
 
 @given(st.lists(routes(), min_size=2, max_size=6).map(distinct), st.booleans())
-def test_any_two_candidates_are_ordered_one_way_only(
-    candidates: list[Route], is_resolved: bool
-) -> None:
+def test_any_two_candidates_have_one_order(candidates: list[Route], is_resolved: bool) -> None:
     contenders = [Contender(route.attributes, is_resolved) for route in candidates]
     keys = [contender.sort_key for contender in contenders]
     assert len(set(keys)) == len(keys), "no ties"
@@ -52,7 +50,7 @@ def test_any_two_candidates_are_ordered_one_way_only(
 
 
 @given(st.lists(routes(), min_size=1, max_size=4).map(distinct))
-def test_the_best_is_the_minimum_whatever_the_order_of_arrival(candidates: list[Route]) -> None:
+def test_the_best_is_the_minimum_for_any_order_of_arrival(candidates: list[Route]) -> None:
     eligible = [route for route in candidates if route.distance < 255]
     expected = min((Contender(route.attributes, True).sort_key for route in eligible), default=None)
     for order in permutations(candidates):

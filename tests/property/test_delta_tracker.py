@@ -1,4 +1,4 @@
-"""Both trackers: their maps are the difference of two dictionaries, whatever happened."""
+"""Both trackers: their maps are the difference of two dictionaries after any operations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from routed.model.route import RouteType
 
 VALUES = st.sampled_from([RouteValue(kind, ()) for kind in RouteType])
 NUMBERS = st.integers(0, 1000)
-"""Which key, of those that a machine has."""
+"""The index of a key among those of a machine."""
 
 
 class TrackerMachine(RuleBasedStateMachine):
-    """Anything that may happen to a tracker, and beside it to two dictionaries."""
+    """Any operations on a tracker, and the same on two dictionaries."""
 
     family = Family.IPV4
     keys = tuple(Prefix.parse(f"10.{number}.0.0/16").as_int for number in range(6))
@@ -58,7 +58,7 @@ class TrackerMachine(RuleBasedStateMachine):
             assert self.tracker.set_all_desired(keys, values) == expected
 
     @rule(start=NUMBERS, count=st.integers(0, 200), value=VALUES)
-    def want_a_run(self, start: int, count: int, value: RouteValue) -> None:
+    def set_desired_run(self, start: int, count: int, value: RouteValue) -> None:
         keys = list(dict.fromkeys(self.key(start + number) for number in range(count)))
         self.tracker.set_all_desired(keys, ValueColumn.repeated(value, len(keys)))
         self.desired.update(dict.fromkeys(keys, value))
@@ -140,7 +140,7 @@ class TrackerMachine(RuleBasedStateMachine):
                 del self.kernel[key]
 
     @rule()
-    def everything_has_its_turn(self) -> None:
+    def every_key_is_planned(self) -> None:
         for _ in range(2 * len(self.keys) + 2):
             pending = self.tracker.pop_to_install(1)
             self.tracker.written(pending.keys, pending.values)
@@ -196,7 +196,7 @@ class TrackerMachine(RuleBasedStateMachine):
         }
 
     @rule(number=NUMBERS)
-    def one_key_is_what_the_maps_say(self, number: int) -> None:
+    def one_key_agrees_with_the_maps(self, number: int) -> None:
         key = self.key(number)
         assert self.tracker.desired(key) == self.desired.get(key)
         assert self.tracker.kernel(key) == self.kernel.get(key)
@@ -208,7 +208,7 @@ class NativeMachine(TrackerMachine):
 
 
 class LargeNativeMachine(NativeMachine):
-    """With so many keys that tables grow, and probes run into each other."""
+    """So many keys that tables grow, and probes collide."""
 
     family = Family.IPV6
     keys = tuple(
@@ -223,7 +223,7 @@ if native is not None:
 
 
 @pytest.mark.skipif(native is None, reason="the C extension is not built")
-def test_what_was_not_wanted_cannot_have_been_written() -> None:
+def test_a_key_that_was_not_desired_cannot_have_been_written() -> None:
     tracker = NativeTracker(Family.IPV4)
     (key,) = KeyColumn.of(Family.IPV4, [Prefix.parse("10.0.0.0/8").as_int])
     with pytest.raises(KeyError, match="1 of the keys"):
@@ -231,7 +231,7 @@ def test_what_was_not_wanted_cannot_have_been_written() -> None:
 
 
 @pytest.mark.skipif(native is None, reason="the C extension is not built")
-def test_columns_that_do_not_fit_each_other_are_refused_and_change_nothing() -> None:
+def test_columns_of_different_lengths_are_refused_and_change_nothing() -> None:
     assert native is not None
     table = native.RouteTable(4, 1, 2)
     key = bytes(8)

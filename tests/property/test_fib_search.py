@@ -1,8 +1,8 @@
 """Searches that are disturbed between any two reads, and snapshots that are damaged anywhere.
 
-Reads are disturbed by letting the writer run before each of them; the Python search reads through a
-memoryview, so that this can be forced. The C search cannot be stopped between two reads; it is held
-by `tests/process/test_fib_survival.py`, where writers and readers really run at the same time.
+The writer runs before each read; the Python search reads through a memoryview, so that this can be
+forced. The C search cannot be stopped between two reads; `tests/process/test_fib_survival.py` tests
+it, where writers and readers really run at the same time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def writer() -> Iterator[Writer]:
 
 
 class WatchedWords:
-    """Words that let something happen before each one is read."""
+    """Words that call a function before each one is read."""
 
     def __init__(self, words: memoryview, step: Callable[[], None]) -> None:
         self._words, self._step = words, step
@@ -76,13 +76,13 @@ class WatchedSearch(PythonSearch):
 @pytest.mark.parametrize("family", Family)
 @pytest.mark.parametrize("make_parts", PARTS.values(), ids=PARTS.keys())
 @pytest.mark.parametrize("seed", range(8))
-def test_an_answer_is_old_or_new_whatever_happens_in_between(
+def test_an_answer_is_old_or_new_whatever_the_writer_does_meanwhile(
     make_parts: MakeParts, family: Family, seed: int
 ) -> None:
     writer = Writer(make_parts)
     rng = random.Random(seed)
     width = family.width
-    # Long prefixes crowd a few slots, so that directories come and go as well as blocks.
+    # Long prefixes fill a few slots, so that directories and blocks are added and removed.
     prefixes = [
         Prefix.masked(
             family,
@@ -108,7 +108,7 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
     steps = 0
 
     def compact() -> None:
-        """Move what lies in the upper half, as far as there is room."""
+        """Move what lies in the upper half, as far as there is free memory."""
         arena, trie = writer.snapshot._parts.trie_region, writer.snapshot._parts.tries[family]
         arena.coalesce()
         limit = trie.root_address + (2 << ROOT_BITS[family]) + rng.randrange(4000)
@@ -138,7 +138,7 @@ def test_an_answer_is_old_or_new_whatever_happens_in_between(
 
 
 def _damageable() -> mmap.mmap:
-    """A small snapshot of both families, crowded slots among them, in private memory."""
+    """A small snapshot of both families, with full slots, in private memory."""
     writer = FibSnapshot(Address.parse("10.255.0.1"), 1, trie_words=800_000, data_words=12_000)
     content = table(random.Random(7), 120)
     changes = [
@@ -159,7 +159,7 @@ _SEARCHES = [make for make in SEARCHES.values() if make is not None]
 
 words = st.one_of(
     st.integers(0, 2**32 - 1),
-    # A kind and an offset: near the beginning, near the end, and around what is there.
+    # A kind and an offset: near the beginning, near the end, and around the used words.
     st.builds(
         lambda kind, at: kind << 26 | at,
         st.integers(0, 31),
@@ -195,7 +195,7 @@ def test_a_damaged_snapshot_gives_an_answer_or_an_error(
 
 @pytest.mark.parametrize("make", _SEARCHES)
 def test_a_walk_in_a_circle_ends(make: MakeSearch) -> None:
-    """A root entry that leads to its own directory, and a branch that leads to itself."""
+    """A root entry points to its own directory, and a branch to itself."""
     for kind, offset in ((0, 0), (1, 0), (15, 0), (1, 5)):
         with memoryview(_MEMORY) as view, view.cast("I") as places:
             for block in (Header.IPV4, Header.IPV4 + FAMILY_WORDS):

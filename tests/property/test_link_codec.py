@@ -35,7 +35,7 @@ FLAGS = st.integers(0, 2**20 - 1)
 
 
 def message(kind: Any, message_type: int, fields: dict[str, Any]) -> NetlinkMessage:
-    """What the kernel would send, by pyroute2's encoder."""
+    """Return the kernel's message, encoded by pyroute2."""
     encoded = kind()
     for name, value in fields.items():
         encoded[name] = value
@@ -46,7 +46,7 @@ def message(kind: Any, message_type: int, fields: dict[str, Any]) -> NetlinkMess
 
 
 @given(IFINDEXES, IFNAMES, st.integers(0, 2**32 - 1), FLAGS, st.booleans())
-def test_a_link_is_what_pyroute2_would_say(
+def test_a_link_is_read_as_pyroute2_reads_it(
     ifindex: int, ifname: str, mtu: int, flags: int, is_removed: bool
 ) -> None:
     attributes = [
@@ -69,7 +69,7 @@ def test_a_link_is_what_pyroute2_would_say(
     ("kind", "is_port"),
     [(b"bridge", True), (b"bond", True), (b"team", True), (b"vrf", False), (b"", False)],
 )
-def test_a_port_of_a_bridge_or_a_bond_is_known_as_one(kind: bytes, is_port: bool) -> None:
+def test_a_port_of_a_bridge_or_a_bond_is_recognised(kind: bytes, is_port: bool) -> None:
     slave_kind = pack_attribute(4, kind + b"\0") if kind else b""
     info = pack_attribute(1, b"veth\0") + slave_kind
     fields = {"family": AF_UNSPEC, "index": 3, "flags": IFF_UP, "attrs": [("IFLA_IFNAME", "a")]}
@@ -79,7 +79,7 @@ def test_a_port_of_a_bridge_or_a_bond_is_known_as_one(kind: bytes, is_port: bool
     assert seen.is_port is is_port
 
 
-def test_a_bridge_port_is_no_link() -> None:
+def test_a_bridge_port_is_not_a_link() -> None:
     fields = {"family": AF_BRIDGE, "index": 3, "flags": IFF_UP, "attrs": [("IFLA_IFNAME", "a")]}
     assert decode_link(message(ifinfmsg, RTM_NEWLINK, fields)) is None
 
@@ -88,7 +88,7 @@ HOSTS = st.ip_addresses(v=4) | st.ip_addresses(v=6)
 
 
 @given(IFINDEXES, HOSTS, st.data(), FLAGS, st.booleans())
-def test_an_address_is_what_pyroute2_would_say(
+def test_an_address_is_read_as_pyroute2_reads_it(
     ifindex: int, local: Any, data: st.DataObject, flags: int, is_removed: bool
 ) -> None:
     prefix_len = data.draw(st.integers(0, local.max_prefixlen))
@@ -112,8 +112,8 @@ def test_an_address_is_what_pyroute2_would_say(
     assert seen == AddressEvent(ifindex, address, is_removed, has_prefix_route)
 
 
-def test_without_its_own_attribute_the_flags_are_the_headers() -> None:
-    """The kernel before 3.14; eight flags are all there are then."""
+def test_without_its_own_attribute_the_flags_are_those_of_the_header() -> None:
+    """Kernels before 3.14 have only these eight flags."""
     fields = {
         "family": 2, "prefixlen": 24, "flags": IFA_F_TENTATIVE, "scope": 0, "index": 2,
         "attrs": [("IFA_LOCAL", "192.0.2.1")],
@@ -133,8 +133,8 @@ def test_without_its_own_attribute_the_flags_are_the_headers() -> None:
         (b"eth\xe9", "if:7"),
     ],
 )
-def test_a_name_that_is_no_utf_8_is_told_apart_from_every_other(name: bytes, shown: str) -> None:
-    """Linux takes any bytes but blanks, slashes and colons."""
+def test_names_that_are_not_utf_8_stay_different(name: bytes, shown: str) -> None:
+    """Linux accepts any bytes but blanks, slashes and colons."""
     header = struct.pack("=BBHiII", 0, 0, 1, 7, 0, 0)
     attribute = struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
     seen = decode_link(NetlinkMessage(RTM_NEWLINK, 0, 0, 0, header + attribute))
@@ -171,7 +171,7 @@ def test_arbitrary_bytes_are_an_address_or_an_error(
 
 
 @given(st.integers(1, 2**32 - 1), st.integers(0, 2**31 - 1))
-def test_a_vrf_and_its_ports_are_what_pyroute2_would_say(table_id: int, master: int) -> None:
+def test_a_vrf_and_its_ports_are_read_as_pyroute2_reads_them(table_id: int, master: int) -> None:
     data = {"attrs": [("IFLA_VRF_TABLE", table_id)]}
     info = {"attrs": [("IFLA_INFO_KIND", "vrf"), ("IFLA_INFO_DATA", data)]}
     attributes = [("IFLA_IFNAME", "red"), ("IFLA_MASTER", master), ("IFLA_LINKINFO", info)]
@@ -181,7 +181,7 @@ def test_a_vrf_and_its_ports_are_what_pyroute2_would_say(table_id: int, master: 
     assert (seen.vrf_table, seen.master) == (table_id, master)
 
 
-def test_a_link_of_another_kind_is_no_vrf() -> None:
+def test_a_link_of_another_kind_is_not_a_vrf() -> None:
     attributes = [("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth")]})]
     fields = {"family": AF_UNSPEC, "index": 7, "flags": IFF_UP, "attrs": attributes}
     seen = decode_link(message(ifinfmsg, RTM_NEWLINK, fields))

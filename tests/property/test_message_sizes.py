@@ -1,4 +1,6 @@
-"""No message is too long for a frame: every class of both channels at its worst, both ways."""
+"""No message is too long for a frame: every class of both channels with its largest values, in
+both directions.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ PARTS: dict[type, tuple[str, ...]] = {
     RulesChanged: ("rules",),
     DataplaneChanged: ("attachments",),
 }
-"""What is divided when a message is."""
+"""The fields that are divided when a message is."""
 
 
 def lists_of(message: Any) -> list[tuple[Any, ...]]:
@@ -68,7 +70,7 @@ def lists_of(message: Any) -> list[tuple[Any, ...]]:
 
 
 def received(message: object) -> list[Any]:
-    """What the other end decodes; every frame is within the limit."""
+    """Return what the other end decodes; every frame is within the limit."""
     found: list[Any] = []
     for frame in frames_of(message, 7):
         packed = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
@@ -78,7 +80,7 @@ def received(message: object) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_every_message_has_a_worst_size_or_can_be_divided(kind: ImsgType) -> None:
+def test_every_message_has_a_largest_size_or_can_be_divided(kind: ImsgType) -> None:
     message = AUTHORITY[kind].message
     size = worst_bytes(message)  # raises where a field has no bound
     assert size <= BODY_BYTES_MAX or issubclass(message, Divisible)
@@ -86,7 +88,7 @@ def test_every_message_has_a_worst_size_or_can_be_divided(kind: ImsgType) -> Non
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_the_worst_of_every_message_fits_its_frames(kind: ImsgType, text: str) -> None:
+def test_the_largest_of_every_message_fits_its_frames(kind: ImsgType, text: str) -> None:
     message = worst(AUTHORITY[kind].message, TEXTS[text])
     parts = received(message)
     assert parts
@@ -98,7 +100,7 @@ def test_the_worst_of_every_message_fits_its_frames(kind: ImsgType, text: str) -
 @pytest.mark.parametrize("kind", MESSAGE_TYPES)
 @pytest.mark.parametrize("text", TEXTS)
 def test_more_than_the_bound_raises_nothing_in_a_loop_that_sends(kind: ImsgType, text: str) -> None:
-    """It becomes several messages, or is cut, or is left out with a reason."""
+    """The message becomes several, or is truncated, or is left out with a reason."""
     message = worst(AUTHORITY[kind].message, TEXTS[text], beyond=1)
     frames, problem = frames_or_problem(message)
     assert bool(frames) != bool(problem)
@@ -113,7 +115,7 @@ def test_a_divided_message_loses_nothing(message_class: type) -> None:
     message = worst(message_class, "x")
     longer = _with_lists_times(message, 10)
     parts = received(longer)
-    if message_class is NextHopsReported:  # an answer: the engine asks for the rest
+    if message_class is NextHopsReported:  # an answer: the engine requests the rest
         (part,) = parts
         assert part.objects
         assert not part.is_last
@@ -149,8 +151,8 @@ def test_every_class_that_can_be_divided_is_tested() -> None:
 
 @pytest.mark.parametrize("family", Family)
 @pytest.mark.parametrize("width", [0, 1, 64, NEXT_HOPS_MAX, 5000])
-def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> None:
-    """However wide the routes are, and however many at once; all of them get their turn."""
+def test_desired_routes_fit_their_updates(family: Family, width: int) -> None:
+    """The routes may have any size and number; all of them are sent."""
     count = 3 * UPDATE_ROUTES_MAX if width < 2 else 20
     hops = tuple(NextHop(Address.parse("ffff::1"), 2**31 - 1, 256, True) for _ in range(width))
     kind = RouteType.UNICAST if width else RouteType.BLACKHOLE
@@ -179,7 +181,7 @@ def test_the_engines_wishes_fit_their_updates(family: Family, width: int) -> Non
 @pytest.mark.parametrize(
     "view", [*VIEW_CLASSES, ChangeView, InjectionRefusal], ids=lambda view: view.__name__
 )
-def test_the_worst_row_of_every_view_fits_its_page(view: type, text: str) -> None:
+def test_the_largest_row_of_every_view_fits_its_page(view: type, text: str) -> None:
     row = worst(view, TEXTS[text])
     bodies = list(pack_pages(view, [row, row]))
     assert bodies
@@ -192,7 +194,7 @@ def test_the_worst_row_of_every_view_fits_its_page(view: type, text: str) -> Non
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("code", ResultCode)
-def test_the_worst_result_fits_its_frame(code: ResultCode, text: str) -> None:
+def test_the_largest_result_fits_its_frame(code: ResultCode, text: str) -> None:
     lines = (TEXTS[text] * 100_000,) * 1000
     packed = pack_result(1, Result(code, lines))
     result = decode(Result, unpack_frame(packed, CONTROL_FRAME_MAX_BYTES).body)
@@ -202,10 +204,10 @@ def test_the_worst_result_fits_its_frame(code: ResultCode, text: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("kind", REQUEST_CLASSES)
-def test_a_request_with_the_longest_texts_is_decoded_or_refused_in_few_words(
+def test_a_request_with_the_longest_texts_is_decoded_or_refused_with_a_short_text(
     kind: control.ControlType, text: str
 ) -> None:
-    """What a client may send is bounded by its frame; what is said against it by IpcError."""
+    """A client's message is bounded by its frame, and the text of a refusal by IpcError."""
     message = worst(REQUEST_CLASSES[kind], TEXTS[text])
     body = encode(message)
     with suppress(CodecError):
@@ -215,7 +217,7 @@ def test_a_request_with_the_longest_texts_is_decoded_or_refused_in_few_words(
     assert len(str(caught.value).encode()) <= 500
 
 
-def test_a_value_that_is_none_of_an_enum_is_quoted_in_few_words() -> None:
+def test_a_value_outside_of_an_enum_is_quoted_briefly() -> None:
     """Sixty thousand control characters are a quarter of a megabyte when they are quoted."""
     body = msgpack.packb(["\x01" * 60_000, [], [b"", b"", b""], [b"", b"", b""], [None, False], ""])
     with pytest.raises(CodecError) as caught:

@@ -1,8 +1,8 @@
-"""An attacker on an authenticated wire: he reads everything, sends anything, and changes nothing.
+"""An attacker on an authenticated wire reads everything, sends anything, and changes nothing.
 
-He has every datagram ever sent on the wire, and on another wire of the same routers with the same
-key. He can repeat, change, cut, redirect and reflect them and make up his own; he does not know the
-secret. Whatever he sends, the routers' state is what it would be without him.
+The attacker has every datagram ever sent on the wire, and on another wire of the same routers with
+the same key. It can repeat, change, truncate, redirect and reflect them and create others; it does
+not have the secret. After any of its datagrams the routers' state is the same as without it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Recorded = tuple[Node, bytes]
 
 
 def recorded_network(seed: int, rotation: bool) -> tuple[FakeWire, list[Recorded]]:
-    """Two routers on two wires, an hour of life in a few seconds, and all that was said."""
+    """Two routers on two wires, an hour of operation in a few seconds, and all datagrams."""
     wire = FakeWire(seed)
     wire.add_node("a")
     wire.add_node("b")
@@ -62,14 +62,16 @@ def recorded_network(seed: int, rotation: bool) -> tuple[FakeWire, list[Recorded
 
 
 def state_of(node: Node, now: float) -> object:
-    """What a forged datagram must not change."""
+    """Return the state that a forged datagram must not change."""
     instance = node.instance
     believed = [row for row in instance.neighbors(now) if row.router_id is not None]
     return believed, instance.learned(), node.learned, set(node.held), instance.is_loaded(now)
 
 
 def is_harmless(output: Output) -> bool:
-    """What a router may answer a stranger with: nothing, or an authenticated challenge."""
+    """Whether a router may send this answer to an unauthenticated sender: nothing, or an
+    authenticated challenge.
+    """
     match output:
         case Trace(code=code):
             return code is not TraceCode.PROVEN
@@ -79,7 +81,7 @@ def is_harmless(output: Output) -> bool:
 
 
 def resealed(data: bytes) -> bytes:
-    """With the length and the checksum right, so that only the digest can tell."""
+    """Correct the length and the checksum, so that only the digest is wrong."""
     mutable = bytearray(data)
     mutable[12:14] = (len(data) - 16).to_bytes(2, "big")
     mutable[14:16] = bytes(2)
@@ -117,12 +119,12 @@ def signed_by_another(data: bytes, rng: random.Random) -> bytes:
     return resealed(bytes(changed))
 
 
-def as_it_was(data: bytes, _rng: random.Random) -> bytes:
+def unchanged(data: bytes, _rng: random.Random) -> bytes:
     return data
 
 
 ATTACKS: list[Callable[[bytes, random.Random], bytes]] = [
-    as_it_was, flipped, header_changed, cut_short, unsigned, signed_by_another,
+    unchanged, flipped, header_changed, cut_short, unsigned, signed_by_another,
 ]  # fmt: skip
 
 

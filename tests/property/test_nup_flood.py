@@ -1,4 +1,6 @@
-"""A flood of strangers: whatever comes, from however many, memory stays within what is stated."""
+"""A flood of unauthenticated datagrams, with any contents and from any number of senders,
+keeps memory within the documented bound.
+"""
 
 from __future__ import annotations
 
@@ -40,16 +42,20 @@ from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.nup_keys import ring
 
 DATAGRAMS = int(os.environ.get("NUP_FLOOD", "2400"))
-"""`make flood` has a million of them."""
+"""`make flood` sends a million of them."""
 SOURCES = max(1200, DATAGRAMS // 10)
 TRACED_MAX = 100_000
 BATCH = 100
 MEMORY_MAX_BYTES = 4 * 1024 * 1024
-"""For 256 neighbors that never get past INIT, a hundred addresses each said to have, and lists."""
+"""The memory of 256 neighbors that never leave INIT, each with a hundred addresses and full
+lists.
+"""
 
 
-def stranger(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Address]:
-    """One datagram of a made-up router: mostly well formed, sometimes damaged."""
+def forged(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Address]:
+    """Return one datagram of a router that does not exist: mostly well formed, sometimes
+    damaged.
+    """
     number = rng.randrange(SOURCES)
     sender = Sender(Address(Family.IPV4, (172 << 24) + number), rng.choice([1, 2]))
     us, session = router_id(1), rng.getrandbits(32)
@@ -81,14 +87,16 @@ def stranger(rng: random.Random, instance: NeighborInstance) -> tuple[bytes, Add
 
 
 def resident_bytes() -> int:
-    """What the process has of the machine's memory."""
+    """Return the resident memory of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 @pytest.fixture
 def used_bytes() -> Iterator[Callable[[], int]]:
-    """What is allocated, to the byte; of a long flood what the process takes, six times as fast."""
+    """Return the allocated bytes exactly; for a long flood the resident memory, which is six
+    times as fast.
+    """
     if DATAGRAMS > TRACED_MAX:
         yield resident_bytes
         return
@@ -98,7 +106,7 @@ def used_bytes() -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize("is_signed", [False, True], ids=["open", "keys"])
-def test_memory_is_bounded_whoever_claims_to_be_there(
+def test_memory_is_bounded_for_any_number_of_senders(
     is_signed: bool, used_bytes: Callable[[], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(1)
@@ -109,7 +117,7 @@ def test_memory_is_bounded_whoever_claims_to_be_there(
     instance.link_up(settings, 0.0)
     now, spent_s, used = 0.0, 0.0, []
     for count in range(0, DATAGRAMS, BATCH):
-        batch = [stranger(rng, instance) for _ in range(BATCH)]
+        batch = [forged(rng, instance) for _ in range(BATCH)]
         started_s = process_time()
         for data, source in batch:
             now += 0.001

@@ -1,4 +1,4 @@
-"""Laws of the wire format: what is encoded comes back; whatever comes in decodes or is refused."""
+"""Laws of the wire format: decoding undoes encoding; any bytes are decoded or refused."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ REQUESTS = st.builds(SeqnoRequest, prefixes(), ROUTER_IDS, U32, st.integers(1, 2
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[RouteUpdate]:
-    """Updates that differ in their prefix only, and now and then in its length."""
+    """Updates that differ in their prefix only, and sometimes in its length."""
     first = draw(UPDATES)
     family, _, prefix_len = first.prefix
     bits = st.integers(0, (1 << family.width) - 1)
@@ -121,7 +121,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 
 def refusal_of(data: bytes) -> DecodeReason | None:
-    """Why a datagram does not decode; None when it does."""
+    """Return why a datagram does not decode; None when it does."""
     try:
         decode(data)
     except DecodeError as error:
@@ -130,7 +130,7 @@ def refusal_of(data: bytes) -> DecodeReason | None:
 
 
 def resealed(data: bytearray) -> bytes:
-    """Make the length and the checksum right again, so that a mutation reaches the TLVs."""
+    """Correct the length and the checksum, so that a mutation reaches the TLVs."""
     data[12:14] = (len(data) - 16).to_bytes(2, "big")
     data[14:16] = b"\0\0"
     data[14:16] = checksum(bytes(data)).to_bytes(2, "big")
@@ -138,7 +138,7 @@ def resealed(data: bytearray) -> bytes:
 
 
 @given(messages())
-def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
+def test_decoding_undoes_encoding(message: Message) -> None:
     assert decode(encode(message)) == message
 
 
@@ -192,7 +192,7 @@ def test_a_flipped_bit_fails_the_checksum(message: Message, data: st.DataObject)
 
 @settings(max_examples=60)
 @given(st.lists(st.one_of(st.binary(max_size=120), messages().map(encode)), max_size=12))
-def test_whatever_comes_in_the_instance_survives_and_counts_what_it_dropped(
+def test_the_instance_survives_any_datagrams_and_counts_the_dropped_ones(
     datagrams: list[bytes],
 ) -> None:
     instance = NeighborInstance(router_id(1), 1, 1, random.Random(1))

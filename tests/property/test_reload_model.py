@@ -1,8 +1,9 @@
 """A configuration change while either process is killed, or the engine stopped, at every step.
 
-What a requester was told is in force, in both processes; and a daemon that was killed starts by
-what was confirmed. The real `Transactions`, `ConfigSwitch`, `ConfigHistory` and the command line's
-choice of what to start by run against a virtual clock, with engines and files that may be the end.
+A change that a requester got a success for is in force, in both processes; and a daemon that was
+killed starts with the confirmed configuration. The real `Transactions`, `ConfigSwitch`,
+`ConfigHistory` and the command line's choice of the configuration run against a virtual clock, with
+engines and files that may end the process.
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ STEPS = ("prepare", "prepared", "commit", "committed")
 
 
 class ParentKilledError(BaseException):
-    """SIGKILL: no handler of the daemon's runs, and nothing is written after it."""
+    """SIGKILL: no handler of the daemon runs, and nothing is written after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens during an operation."""
+    """A fault during an operation."""
 
     to: str
     """engine or parent."""
     deed: str = "kill"
     step: str = "commit"
-    """Of an engine."""
+    """Of an engine: the step."""
     point: int = 0
     """Of the parent: the engine's steps and each side of each file's writing, counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that an administrator does."""
+    """One action of an administrator."""
 
     what: str
     number: int = 0
-    """With `write`: which text."""
+    """With `write`: the text."""
     fault: Fault | None = None
 
 
@@ -80,7 +81,7 @@ operations = st.builds(
 
 
 class KillableFiles(ConfigHistory):
-    """Each side of each write may be the last thing that the parent does."""
+    """Files where each side of each write may be the last action of the parent."""
 
     def __init__(self, directory: Path, point: Callable[[], None]) -> None:
         super().__init__(str(directory / "routed.pid"), pytest.fail)
@@ -100,18 +101,18 @@ class KillableFiles(ConfigHistory):
 
 
 class World:
-    """What outlives a daemon: the files, and what requesters were told."""
+    """The state that survives a daemon: the files, and the results that requesters got."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "routes.yaml"
         self.write(0)
         self.confirmed = self.file
-        """The text that was last told to be in force for good."""
+        """The text that was last reported as in force for good."""
         self.refused: str | None = None
-        """What was told to be unconfirmed, or taken back."""
+        """The texts that were reported as unconfirmed, or rolled back."""
         self.was_applied = False
-        """Whether an engine began to apply the file's text in the operation under way."""
+        """Whether an engine began to apply the file's text in the current operation."""
         self.has_to_be_confirmed = False
         """Whether that operation is a reload with a confirmation."""
         self.may_start_by: set[str] = {self.file}
@@ -180,9 +181,9 @@ class Daemon:
                 raise ParentKilledError
             self.points += 1
 
-    # --- what is done to it
+    # --- operations
 
-    async def live(self, work: list[Operation]) -> None:
+    async def run(self, work: list[Operation]) -> None:
         """Carry out operations until there are no more, or until it is killed."""
         world = self.world
         async with trio.open_nursery() as nursery:
@@ -231,7 +232,9 @@ class Daemon:
         return answer
 
     def may_end_as(self, outcomes: Iterable[tuple[str, str | None]]) -> None:
-        """What a start may go by if the parent is killed now: as before, or as afterwards."""
+        """Return the configurations that a start may use if the parent is killed now: the
+        earlier and the later one.
+        """
         world = self.world
         before = world.starts_by(world.confirmed, world.refused)
         world.may_start_by = {before, *(world.starts_by(*outcome) for outcome in outcomes)}
@@ -306,7 +309,7 @@ class Daemon:
         await self.check(before)
 
     async def check(self, config: Config) -> None:
-        """Both processes run by a configuration."""
+        """Assert that both processes have a configuration."""
         await self.parent.switch.wait_for_engine()
         engine = self.parent.running
         assert engine is not None
@@ -320,7 +323,7 @@ async def run_world(directory: Path, work: list[Operation]) -> None:
         daemon = Daemon(world)
         killed = False
         try:
-            await daemon.live(work)
+            await daemon.run(work)
         except* ParentKilledError:
             killed = True
         if not killed:
@@ -341,7 +344,7 @@ async def run_world(directory: Path, work: list[Operation]) -> None:
 @example([Operation("write", 1), Operation("reload", fault=Fault("engine", "kill", "commit"))])
 @example([Operation("write", 1), Operation("reload", fault=Fault("engine", "stop", "committed"))])
 @example([Operation("write", 1), Operation("reload-confirm"), Operation("kill")])
-def test_what_a_requester_was_told_is_in_force_whoever_is_killed(work: list[Operation]) -> None:
+def test_a_reported_success_is_in_force_whichever_process_is_killed(work: list[Operation]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         clock = trio.testing.MockClock(autojump_threshold=0)
         trio.run(run_world, Path(directory), list(work), clock=clock)

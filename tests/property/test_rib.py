@@ -1,4 +1,4 @@
-"""The RIB after any history is the RIB that is told the end only: nothing stale is remembered."""
+"""The RIB after any history equals the RIB that gets only the last state: nothing stale is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADDRESSES = [
 ]
 
 # Each level's gateways lie in the level before, so that no circle can close; the /16 and the /32
-# take answers over from the /24s and hand them back.
+# take matches over from the /24s and give them back.
 LEVELS = [
     (
         ["10.1.0.0/16", "10.1.0.0/24", "10.1.1.0/24", "10.1.1.1/32"],
@@ -42,7 +42,7 @@ def routes(draw: st.DrawFn) -> Route:
 
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[str, Route, list[Prefix]]:
-    """A route, and the prefixes of its level that are all to have it."""
+    """A route, and the prefixes of its level that all get it."""
     route = draw(routes())
     level = next(texts for texts, _ in LEVELS if str(route.prefix) in texts)
     prefixes = [prefix for prefix in map(Prefix.parse, level) if prefix.family is Family.IPV4]
@@ -50,7 +50,7 @@ def runs(draw: st.DrawFn) -> tuple[str, Route, list[Prefix]]:
 
 
 Link = tuple[int, bool]
-"""How many of the addresses the link has, and whether it is up."""
+"""The number of addresses that the link has, and whether it is up."""
 steps = st.lists(
     st.one_of(
         routes(),

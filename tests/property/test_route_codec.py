@@ -72,7 +72,7 @@ U32 = st.integers(1, 2**32 - 1)
 
 @st.composite
 def attributes(draw: st.DrawFn, family: Family) -> KernelAttributes | None:
-    """What the kernel has of a route besides its next hops: any of it, or nothing."""
+    """The kernel's attributes of a route besides its next hops: any of them, or none."""
     fields: dict[str, st.SearchStrategy[object]] = {
         "src": addresses(family),
         "mtu": st.integers(68, 65_520),
@@ -116,7 +116,7 @@ def encode(operation: Operation, sequence: int) -> bytes:
     return encode_batch(single(*operation), 205, sequence)
 
 
-def test_the_largest_route_that_may_be_asked_for_fits_into_a_message() -> None:
+def test_the_largest_permitted_route_fits_into_a_message() -> None:
     """Its next hops are one attribute, whose length has 16 bits."""
     hops = tuple(
         NextHop(Address(Family.IPV6, (0xFE80 << 112) + n), 2**31 - 1, 256)
@@ -138,7 +138,7 @@ def by_pyroute2(message: bytes) -> Any:
 
 
 @given(operations())
-def test_pyroute2_reads_what_we_write(operation: Operation) -> None:
+def test_pyroute2_reads_our_messages(operation: Operation) -> None:
     theirs = by_pyroute2(encode(operation, 77))
     _, key, value = operation
     is_removal = operation.kind is OpKind.REMOVE
@@ -199,7 +199,7 @@ def _via(message: Any) -> Address | None:
 
 
 @given(operations())
-def test_what_we_write_is_what_we_read(operation: Operation) -> None:
+def test_our_messages_are_read_back(operation: Operation) -> None:
     if operation.kind is OpKind.REMOVE:
         return
     (message,) = split_messages(encode(operation, 1))
@@ -209,7 +209,7 @@ def test_what_we_write_is_what_we_read(operation: Operation) -> None:
 
 
 @given(operations())
-def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
+def test_we_read_the_messages_of_pyroute2(operation: Operation) -> None:
     key, value = operation.key, operation.value._replace(attributes=None)
     if len(value.next_hops) != 1 or value.next_hops[0].via is None:
         return
@@ -235,7 +235,9 @@ def test_we_read_what_pyroute2_writes(operation: Operation) -> None:
 
 
 @given(operations(), st.sampled_from([21, RTA_ENCAP, 23]))
-def test_what_we_never_write_makes_it_another_route(operation: Operation, attribute: int) -> None:
+def test_an_attribute_that_we_never_write_makes_it_another_route(
+    operation: Operation, attribute: int
+) -> None:
     if operation.kind is OpKind.REMOVE:
         return
     (message,) = split_messages(encode(operation, 1))
@@ -313,7 +315,7 @@ def test_the_end_of_a_dump_says_whether_it_is_whole(payload: bytes, number: int)
     assert decode_end(NetlinkMessage(NLMSG_DONE, 0, 1, 0, payload)) == (number, "")
 
 
-def test_an_extended_acknowledgement_gives_the_kernels_words() -> None:
+def test_an_extended_acknowledgement_has_the_kernel_s_message() -> None:
     words = b"Nexthop has invalid gateway\0"
     attribute = struct.pack("=HH", 4 + len(words), 1) + words
     echoed = NLMSG_HEADER.pack(NLMSG_HEADER.size, RTM_NEWROUTE, 0, 9, 0)
@@ -323,13 +325,13 @@ def test_an_extended_acknowledgement_gives_the_kernels_words() -> None:
 
 
 @pytest.mark.parametrize("family", [7, 28])
-def test_other_families_are_passed_over(family: int) -> None:
+def test_other_families_are_ignored(family: int) -> None:
     assert decode_route(struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 2, 0, 1, 0)) is None
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> FibBatch:
-    """Many routes of one space, of which some share their value."""
+    """Many routes of one table, of which some share their value."""
     family = draw(FAMILIES)
     hops = st.lists(next_hops(family), min_size=1, max_size=3).map(tuple)
     shapes = st.builds(RouteValue.canonical, st.just(RouteType.UNICAST), hops)
@@ -346,8 +348,9 @@ def batches(draw: st.DrawFn) -> FibBatch:
 
 
 def as_dumped(batch: FibBatch, sequence: int, flags: int = 0) -> bytes:
-    """The page in which the kernel would show what the batch installs: RTA_TABLE comes first, and a
-    default route has no destination."""
+    """Return the page in which the kernel would show the routes of the batch: RTA_TABLE comes
+    first, and a default route has no destination.
+    """
     page = b""
     for key, value in zip(batch.keys, batch.values, strict=True):
         (message,) = split_messages(
@@ -362,8 +365,8 @@ def as_dumped(batch: FibBatch, sequence: int, flags: int = 0) -> bytes:
     return page
 
 
-class Taken:
-    """Collects what a dump decoder finds."""
+class Collected:
+    """Collects the routes that a dump decoder finds."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[TableKey, int], tuple[int, RouteValue]] = {}
@@ -375,8 +378,8 @@ class Taken:
 
 
 @given(batches())
-def test_a_page_of_many_reads_as_its_messages_do_one_by_one(batch: FibBatch) -> None:
-    taken = Taken()
+def test_a_page_of_many_is_read_as_its_messages_one_by_one(batch: FibBatch) -> None:
+    taken = Collected()
     decoder = DumpDecoder(batch.table_key.family, 9, taken)
     decoder.page(as_dumped(batch, 9))
     expected = {
@@ -401,8 +404,8 @@ def test_a_buffer_of_many_holds_each_with_its_own_sequence_number(batch: FibBatc
 
 
 @given(batches(), st.integers(0, 40))
-def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at: int) -> None:
-    taken = Taken()
+def test_an_interrupted_dump_is_recognised_by_any_of_its_messages(batch: FibBatch, at: int) -> None:
+    taken = Collected()
     decoder = DumpDecoder(batch.table_key.family, 9, taken)
     for number, key in enumerate(batch.keys):
         one = batch._replace(keys=[key], values=[batch.values[number]])
@@ -411,7 +414,7 @@ def test_an_interrupted_dump_is_known_by_any_of_its_messages(batch: FibBatch, at
 
 
 @given(batches(), st.data())
-def test_a_message_of_another_type_is_no_route_but_its_flags_count(
+def test_a_message_of_another_type_is_not_a_route_but_its_flags_count(
     batch: FibBatch, data: st.DataObject
 ) -> None:
     number = data.draw(st.integers(0, len(batch.keys) - 1))
@@ -423,7 +426,7 @@ def test_a_message_of_another_type_is_no_route_but_its_flags_count(
         if at == number:
             message = message[:4] + struct.pack("=H", other) + message[6:]
         page += message
-    taken = Taken()
+    taken = Collected()
     decoder = DumpDecoder(batch.table_key.family, 9, taken)
     decoder.page(page)
     assert taken.rows.keys() == {(batch.table_key, key) for key in batch.keys} - {
@@ -434,23 +437,23 @@ def test_a_message_of_another_type_is_no_route_but_its_flags_count(
 
 
 @given(batches())
-def test_the_rest_of_an_older_dump_is_passed_over(batch: FibBatch) -> None:
-    taken = Taken()
+def test_the_rest_of_an_older_dump_is_ignored(batch: FibBatch) -> None:
+    taken = Collected()
     decoder = DumpDecoder(batch.table_key.family, 9, taken)
     decoder.page(as_dumped(batch, 8) + as_dumped(batch, 9))
     assert len(taken.rows) == len(batch.keys)
 
 
 @given(FAMILIES, st.binary(max_size=400))
-def test_any_page_is_taken_or_refused(family: Family, page: bytes) -> None:
+def test_any_page_is_read_or_refused(family: Family, page: bytes) -> None:
     try:
-        DumpDecoder(family, 1, Taken()).page(page)
+        DumpDecoder(family, 1, Collected()).page(page)
     except NetlinkDecodeError:
         pass
 
 
 @given(batches(), st.data())
-def test_a_mutated_page_is_taken_or_refused(batch: FibBatch, data: st.DataObject) -> None:
+def test_a_mutated_page_is_read_or_refused(batch: FibBatch, data: st.DataObject) -> None:
     page = bytearray(as_dumped(batch, 1))
     for _ in range(data.draw(st.integers(1, 4))):
         page[data.draw(st.integers(0, len(page) - 1))] = data.draw(st.integers(0, 255))

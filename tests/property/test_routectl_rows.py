@@ -1,4 +1,4 @@
-"""Whatever plain values an answer holds, and whichever columns it lacks, every form shows it."""
+"""Every form of output shows an answer with any plain values, also where columns are missing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def rows_of(view_class: type) -> st.SearchStrategy[list[Row]]:
 
 
 def check_text(text: str) -> None:
-    """Nothing that a terminal obeys, but for what ends a line."""
+    """Assert that the text has no control character except for line ends."""
     assert all(char.isprintable() or char == "\n" for char in text)
 
 
@@ -118,7 +118,7 @@ def test_top_shows_it(status: list[Row], neighbors: list[Row]) -> None:
 
 @settings(max_examples=EXAMPLES)
 @given(rows_of(answers.ExplainView))
-def test_the_kernels_answer_is_compared_with_it(rows: list[Row]) -> None:
+def test_the_answer_of_the_kernel_is_compared_with_it(rows: list[Row]) -> None:
     kernel: Row = {
         "type": "unicast", "prefix": "10.0.0.0/8",
         "next_hops": [{"via": "10.0.0.1", "dev": "eth0"}],

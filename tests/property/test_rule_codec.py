@@ -1,4 +1,4 @@
-"""Policy rules on the wire: what is encoded decodes as the same, and no bytes do harm."""
+"""Policy rules on the wire: decoding undoes encoding, and any bytes are a rule or an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def message_of(rule: PolicyRule, protocol: int) -> NetlinkMessage:
 
 
 @given(any_rule(), st.integers(3, 255))
-def test_what_is_encoded_decodes_as_the_same(rule: PolicyRule, protocol: int) -> None:
+def test_decoding_undoes_encoding(rule: PolicyRule, protocol: int) -> None:
     assert decode_rule(message_of(rule, protocol)) == SeenRule(rule, protocol)
 
 
@@ -46,7 +46,7 @@ def test_any_bytes_are_a_rule_or_an_error(rule: PolicyRule, noise: bytes, keep: 
 RULE = PolicyRule(Family.IPV4, 5, table_id=9)
 
 
-def test_what_the_kernel_lists_although_it_was_not_set_is_read_over() -> None:
+def test_attributes_that_the_kernel_always_lists_are_ignored() -> None:
     """FRA_SUPPRESS_PREFIXLEN, FRA_SUPPRESS_IFGROUP, FRA_PAD, FRA_FLOW."""
     message = message_of(RULE, 205)
     unset = [
@@ -57,7 +57,7 @@ def test_what_the_kernel_lists_although_it_was_not_set_is_read_over() -> None:
     assert seen == SeenRule(RULE, 205)
 
 
-def test_the_kernels_own_and_what_is_not_known_are_no_rules_of_ours() -> None:
+def test_the_kernel_s_own_rules_and_unknown_attributes_are_no_rules_of_ours() -> None:
     assert decode_rule(message_of(RULE, 2)) is None
     message = message_of(RULE, 205)
     assert (

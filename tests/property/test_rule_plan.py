@@ -1,4 +1,4 @@
-"""Whatever rules of ours a kernel holds: one plan makes them the desired ones, without a gap."""
+"""Whatever rules of ours a kernel holds, one plan makes them the desired ones, without a gap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ PRIORITIES = st.sampled_from([50, 51])
 
 
 def wildcards_of(rule: PolicyRule) -> list[PolicyRule]:
-    """Rules that only differ in what the kernel compares if it is given, or never."""
+    """Rules that only differ in fields that the kernel compares only if they are given, or
+    never.
+    """
     fewer = rule._replace(source=None, uids=None, ip_protocol=0, fwmark=0, fwmask=0)
     return [rule, fewer, fewer._replace(is_inverted=not rule.is_inverted)]
 
@@ -36,7 +38,7 @@ RULES = (
 
 
 @given(RULES)
-def test_a_plan_makes_the_desired_rules(rules: tuple[list[PolicyRule], set[PolicyRule]]) -> None:
+def test_a_plan_leads_to_the_desired_rules(rules: tuple[list[PolicyRule], set[PolicyRule]]) -> None:
     listed, desired = rules
     kernel = FakeRuleKernel()
     foreign = [SeenRule(rule, 77) for rule in listed[:2]]
@@ -58,7 +60,7 @@ def test_a_plan_makes_the_desired_rules(rules: tuple[list[PolicyRule], set[Polic
     assert not any(plan_rules(desired, trio.run(kernel.dump_rules), 205))
 
 
-def test_a_removal_that_would_take_a_desired_rule_is_preceded_by_a_copy() -> None:
+def test_a_removal_that_would_remove_a_desired_rule_is_preceded_by_a_copy() -> None:
     narrow = PolicyRule(Family.IPV4, 50, table_id=100, source=Prefix.parse("10.0.0.0/8"))
     wide = narrow._replace(source=None)
     seen = [SeenRule(narrow, 205), SeenRule(wide, 205)]

@@ -1,5 +1,7 @@
 """The trie against a linear oracle: any table, any order of changes, both families; the one in
-Python and, where it is there, that of the C extension. Their blocks are the same bit by bit."""
+Python and, where it is built, that of the C extension. Their blocks are the same bit by
+bit.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ from tests.fakes.trie_search import lookup
 WORDS = 1 << 16
 FIRST = 16
 
-# Small directories and crowded slots, so that a handful of prefixes exercises everything that a
-# million does in the real sizes.
+# With small directories and full slots a handful of prefixes runs all code that a million runs in
+# the real sizes.
 SMALL = {32: {"root_bits": 4, "stride_bits": 3, "crowded": 4}, 128: {
     "root_bits": 5, "stride_bits": 4, "crowded": 4,
 }}  # fmt: skip
@@ -43,7 +45,7 @@ needs_c = pytest.mark.skipif(len(IMPLEMENTATIONS) == 1, reason="the C extension 
 
 
 class Made(NamedTuple):
-    """A trie, its memory, and how it answers."""
+    """A trie, its memory, and its answers."""
 
     trie: Trie
     arena: Arena | _writer.Arena
@@ -60,7 +62,9 @@ class Made(NamedTuple):
         return self.trie.update([addr_bits << 8 | length], array("I", [value]))[0]
 
     def update(self, changes: list[tuple[int, int, int]]) -> list[int]:
-        """Apply (network bits, length, value), in any order; what each had in theirs."""
+        """Apply (network bits, length, value) in any order. Returns the earlier values in the
+        same order.
+        """
         changes = sorted(changes)
         entries = [addr_bits << 8 | length for addr_bits, length, _ in changes]
         return list(self.trie.update(entries, array("I", [value for _, _, value in changes])))
@@ -80,7 +84,7 @@ def make(
 
 
 def prefixes(width: int) -> st.SearchStrategy[tuple[int, int]]:
-    """Prefixes that nest, touch and crowd: few different top bits, every length."""
+    """Prefixes that nest, touch and share slots: few different top bits, every length."""
     top = st.sampled_from([0, 1, 2, 3, 0x5A, 0xFF, 0x80]).map(lambda byte: byte << (width - 8))
     low = st.one_of(
         st.integers(0, 15),
@@ -144,7 +148,7 @@ class TrieMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(FIRST, 3000))
     def compact(self, limit: int) -> None:
-        """Some of it is moved down; how much is a matter of room."""
+        """Move some of it down, as far as there is free memory."""
         self.arena.coalesce()
         places = self.trie.places_above(limit)
         for place in places:
@@ -154,13 +158,13 @@ class TrieMachine(RuleBasedStateMachine):
             assert self.trie.places_above(limit) == []
 
     @invariant()
-    def answers_are_the_oracles(self) -> None:
+    def answers_equal_the_oracle(self) -> None:
         assert len(self.trie) == len(self.oracle.prefixes)
         for addr_bits in self.oracle.interesting_addresses():
             assert self.made.lookup(addr_bits) == self.oracle.lookup(addr_bits), hex(addr_bits)
 
     def teardown(self) -> None:
-        """Everything removed gives everything back but the root directory."""
+        """After everything is removed, all memory but the root directory is free."""
         if hasattr(self, "trie"):
             self.remove_all()
             assert self.arena.live_words == 2 << SMALL[self.width]["root_bits"]
@@ -174,7 +178,7 @@ TestLcTrie = TrieMachine.TestCase
 @pytest.mark.parametrize("width", [32, 128])
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
-def test_real_sizes_give_the_oracles_answers(
+def test_real_sizes_give_the_same_answers_as_the_oracle(
     implementation: str, width: int, data: st.DataObject
 ) -> None:
     made = make(implementation, width, REAL, words=1 << 21)
@@ -187,7 +191,7 @@ def test_real_sizes_give_the_oracles_answers(
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_a_crowded_slot_becomes_a_directory_and_collapses_again(implementation: str) -> None:
+def test_a_full_slot_becomes_a_directory_and_collapses_again(implementation: str) -> None:
     made = make(implementation, 32, REAL, words=1 << 21)
     empty = made.arena.live_words
     hosts = [(0x0A000000 + number, 32, number % 7 + 1) for number in range(600)]
@@ -201,7 +205,7 @@ def test_a_crowded_slot_becomes_a_directory_and_collapses_again(implementation: 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("batch", [1, 40])
-def test_a_full_arena_says_so_and_keeps_what_was_there(implementation: str, batch: int) -> None:
+def test_a_full_arena_raises_and_keeps_its_contents(implementation: str, batch: int) -> None:
     made = make(implementation, 32, SMALL, words=200)
     oracle = LpmOracle(32)
     rng = random.Random(3)
@@ -219,7 +223,7 @@ def test_a_full_arena_says_so_and_keeps_what_was_there(implementation: str, batc
 
     with pytest.raises(ArenaFull):
         fill()
-    # What failed may have been applied in part.
+    # The part before the error may have been applied.
     partly = {addr: value for addr, _, value in changes}
     for (addr, _), value in oracle.prefixes.items():
         assert made.lookup(addr) in (value, partly.get(addr, value))
@@ -249,7 +253,7 @@ def test_freed_memory_is_reused_only_after_two_epochs(implementation: str) -> No
     )
 )
 @needs_c
-def test_both_arenas_give_out_the_same_memory(changes: list[tuple[str, int]]) -> None:
+def test_both_arenas_allocate_the_same_memory(changes: list[tuple[str, int]]) -> None:
     python, c = Arena(5, 5000), _writer.Arena(5, 5000)
     live: list[tuple[int, int]] = []
     for what, number in changes:
@@ -318,7 +322,7 @@ HOST = 0x0A000000 << 8 | 32
         (array("B", [1] * 9), [1], 32, 8),
     ],
 )  # fmt: skip
-def test_the_c_builder_refuses_what_no_slot_holds(
+def test_the_c_builder_refuses_invalid_slots(
     entries: Entries, values: list[int], width: int, left: int
 ) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
@@ -342,7 +346,7 @@ def test_the_c_builder_refuses_what_no_slot_holds(
         ((HOST,), [1]),
     ],
 )
-def test_the_c_trie_refuses_what_is_no_table(entries: list[int], values: list[int]) -> None:
+def test_the_c_trie_refuses_an_invalid_table(entries: list[int], values: list[int]) -> None:
     made = make("c", 32, SMALL)
     with pytest.raises((ValueError, TypeError, OverflowError)):
         made.trie.update(entries, array("I", values))
@@ -350,7 +354,7 @@ def test_the_c_trie_refuses_what_is_no_table(entries: list[int], values: list[in
 
 
 @needs_c
-def test_the_c_trie_refuses_a_place_that_is_none() -> None:
+def test_the_c_trie_refuses_an_invalid_position() -> None:
     trie = make("c", 32, SMALL).trie
     with pytest.raises(ValueError, match="no place"):
         trie.move(b"x", 1)
@@ -368,7 +372,7 @@ def test_the_c_trie_refuses_a_place_that_is_none() -> None:
         {"root_bits": 8, "stride_bits": 8, "crowded": 0},
     ],
 )
-def test_the_c_trie_refuses_sizes_that_make_none(sizes: dict[str, int]) -> None:
+def test_the_c_trie_refuses_invalid_sizes(sizes: dict[str, int]) -> None:
     memory = memoryview(array("I", bytes(4 * WORDS)))
     arena = _writer.Arena(FIRST, WORDS)
     with pytest.raises(ValueError, match="bits"):

@@ -22,11 +22,11 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None, corpus: Path = CORPUS) -> int:
-    """The program; returns its exit status.
+    """Run the program. Returns its exit status.
 
     Args:
-        arguments: of the command line; None for those of this process.
-        corpus: the folder that cases are written to.
+    arguments: of the command line; None for those of this process.
+    corpus: the folder that cases are written to.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.replay")
     commands = parser.add_subparsers(dest="command", required=True)

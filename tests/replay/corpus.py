@@ -24,7 +24,7 @@ CORPUS = Path(__file__).parent
 OTHERS = (PrefixMatch,)
 """Classes of other packages that may be in a case."""
 DIGITS = 6
-"""After the point, of the floats in a state."""
+"""Digits after the point, of the floats in a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Phase:
     title: str
     inputs: tuple[dict[str, Any], ...]
     until: float
-    """When the state is looked at; seconds, on the clock of the inputs."""
+    """The time at which the state is read; seconds, on the clock of the inputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case as it is on disk, without what is expected of it."""
+    """One case as it is on disk, without its expected results."""
 
     shows: str
     header: dict[str, Any]
@@ -48,14 +48,14 @@ class Case:
 
 @dataclass(slots=True)
 class Expected:
-    """What came of one phase: the lines of its two files."""
+    """The results of one phase: the lines of its two files."""
 
     output: list[str] = field(default_factory=list)
     state: list[str] = field(default_factory=list)
 
 
 def case_names() -> list[str]:
-    """The folders of the corpus."""
+    """Return the folders of the corpus."""
     return sorted(path.parent.name for path in CORPUS.glob("*/header.json"))
 
 
@@ -83,10 +83,10 @@ def _read_phase(path: Path) -> Phase:
 
 
 def case_of_recording(text: str, shows: str) -> Case:
-    """Make a case of one phase from what `routectl record off` has written.
+    """Make a case of one phase from a file of `routectl record off`.
 
     Raises:
-        RecordingError: it is no recording.
+    RecordingError: it is not a recording.
     """
     header, *lines = [read_line(line, at) for at, line in enumerate(text.splitlines(), start=1)]
     inputs = tuple(line for line in lines if "in" in line)
@@ -97,10 +97,10 @@ def case_of_recording(text: str, shows: str) -> Case:
 
 
 def replay(case: Case) -> Iterator[Expected]:
-    """Feed a case to an instance; gives what came of each phase.
+    """Feed a case to an instance. Returns the results of each phase.
 
     Raises:
-        RecordingError: an input cannot be carried out.
+    RecordingError: an input cannot be carried out.
     """
     instance = start_instance(case.header, OTHERS)
     for phase in case.phases:
@@ -116,7 +116,7 @@ def replay(case: Case) -> Iterator[Expected]:
 
 
 def _state_lines(instance: NeighborInstance, now: float) -> Iterator[str]:
-    """What `show` would say, one row a line: neighbors, routes, and counters that are not 0."""
+    """Return what `show` prints, one row a line: neighbors, routes, and counters that are not 0."""
     neighbors = [write_value(NeighborRow, row) for row in instance.neighbors(now)]
     routes = [write_value(LearnedRow, row) for row in instance.learned()]
     counters = sorted((name, count) for name, count in instance.counters().items() if count)
@@ -145,7 +145,9 @@ def _block(begin: str, items: Iterable[str], end: str) -> Iterator[str]:
 
 
 def differences(folder: Path) -> str:
-    """How a replay of a case differs from what is expected, as a diff; empty if it does not."""
+    """Return how a replay of a case differs from the expected results, as a diff; empty if it
+    does not.
+    """
     case = read_case(folder)
     found: list[str] = []
     for number, (phase, came) in enumerate(zip(case.phases, replay(case), strict=True), start=1):
@@ -164,7 +166,9 @@ def differences(folder: Path) -> str:
 
 
 def _comparable(line: str) -> object:
-    """A line without what is for people only; a line of a state is no JSON by itself."""
+    """Return a line without the parts that are for people only; a line of a state is not JSON
+    by itself.
+    """
     return without_summaries(json.loads(line)) if line.startswith('{"after"') else line
 
 
@@ -172,7 +176,7 @@ def _comparable(line: str) -> object:
 
 
 def save_case(folder: Path, case: Case) -> None:
-    """Write a case, and what comes of it now."""
+    """Write a case, and the results of its replay now."""
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         path.unlink()
@@ -185,7 +189,7 @@ def save_case(folder: Path, case: Case) -> None:
 
 
 def save_expected(folder: Path) -> None:
-    """Write what comes of a case now; whoever asks for it judges the difference."""
+    """Write the results of the replay now; a person reviews the difference."""
     case = read_case(folder)
     for number, came in enumerate(replay(case), start=1):
         _write(folder / f"{number:02}-output.jsonl", came.output)

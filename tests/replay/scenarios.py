@@ -1,7 +1,8 @@
-"""The scenarios that the cases of this folder were recorded from, each a few routers on a FakeWire.
+"""The scenarios that the cases of this folder were recorded from, each with a few routers on a
+FakeWire.
 
-`b` is the router that is recorded. Each scenario asserts that what it shows has happened, so that
-nothing is recorded which shows something else. `python -m tests.replay record NAME` writes a case.
+`b` is the router that is recorded. Each scenario asserts that the situation of its description has
+occurred, so that no other one is recorded. `python -m tests.replay record NAME` writes a case.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ __all__ = ["SCENARIOS", "record"]
 
 NO_FLAGS = HeaderFlag(0)
 SCENARIOS: dict[str, Callable[[Scene], None]] = {}
-"""By the name of the case."""
+"""The scenarios by the name of the case."""
 
 
 def scenario(name: str) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
-    """Name a scenario; its docstring is what the case shows."""
+    """Name a scenario; its docstring is the description of the case."""
 
     def register(function: Callable[[Scene], None]) -> Callable[[Scene], None]:
         SCENARIOS[name] = function
@@ -48,14 +49,14 @@ def scenario(name: str) -> Callable[[Callable[[Scene], None]], Callable[[Scene],
 
 
 def record(name: str) -> Case:
-    """Run a scenario; the case that it is."""
+    """Run a scenario. Returns its case."""
     scene = Scene()
     SCENARIOS[name](scene)
     return scene.case((SCENARIOS[name].__doc__ or "").strip())
 
 
 def up(node: Node) -> bool:
-    """Whether the last that a router said of an adjacency is that it is up."""
+    """Whether the last report of a router about an adjacency is that it is up."""
     return bool(node.adjacency_log) and node.adjacency_log[-1].new is AdjacencyState.UP
 
 
@@ -73,7 +74,7 @@ def pair(scene: Scene, **link: int) -> tuple[Node, Node]:
 
 
 def listen(scene: Scene) -> list[bytes]:
-    """All datagrams of a on the first wire from now on, the last one last."""
+    """Record all datagrams of a on the first wire from now on, the last one last."""
     heard: list[bytes] = []
 
     def keep(sender: Node, _to: Node, data: bytes) -> bool:
@@ -86,7 +87,7 @@ def listen(scene: Scene) -> list[bytes]:
 
 
 def last_reason(node: Node) -> AdjacencyReason:
-    """Why an adjacency changed last."""
+    """Return the reason of the last change of an adjacency."""
     return node.adjacency_log[-1].reason
 
 
@@ -457,7 +458,7 @@ def follows(scene: Scene) -> None:
 
 
 def beat(number: int, sequence: int, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS) -> bytes:
-    """A heartbeat of router number n, by hand."""
+    """Return a heartbeat of router number n, encoded here."""
     sender = Sender(router_id(number), 7)
     tlvs: tuple[Tlv, ...] = (Hello(1000, 3, 1500, 0), *heard)
     return encode(Message(MessageType.HEARTBEAT, flags, sequence, 1, sender, tlvs))
@@ -479,7 +480,9 @@ def partial(scene: Scene) -> None:
     pages = [HeaderFlag.PARTIAL_LIST in message.flags for message in map(decode, scene.sent())]
     assert pages.count(True) >= 2
 
-    def hear(sequence: int, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS) -> AdjacencyState:
+    def receive(
+        sequence: int, *heard: NeighborHeard, flags: HeaderFlag = NO_FLAGS
+    ) -> AdjacencyState:
         data = beat(10, sequence, *heard, flags=flags)
         b.instance.receive_datagram(data, sources[10], settings.ifindex, 255, scene.now)
         scene.kick("b")
@@ -494,12 +497,12 @@ def partial(scene: Scene) -> None:
         if isinstance(tlv, NeighborHeard) and tlv.router_id == router_id(10)
     )
     hears_b = NeighborHeard(b.router_id, b.new.boot_id, 99, session, 0, 0)
-    formed = hear(2, hears_b)
+    formed = receive(2, hears_b)
     assert formed is not AdjacencyState.INIT
     scene.phase("a partial heartbeat without b changes nothing")
-    assert hear(3, flags=HeaderFlag.PARTIAL_LIST) is formed
+    assert receive(3, flags=HeaderFlag.PARTIAL_LIST) is formed
     scene.phase("a whole heartbeat without b does: it is one-way")
-    assert hear(4) is AdjacencyState.INIT
+    assert receive(4) is AdjacencyState.INIT
 
 
 @scenario("damaged-datagrams")

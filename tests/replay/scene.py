@@ -18,7 +18,7 @@ __all__ = ["Scene"]
 
 
 class _Counted:
-    """Passes on to a recorder, and keeps what the corpus wants besides."""
+    """Passes its calls on to a recorder, and keeps the results that the corpus needs."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -26,7 +26,7 @@ class _Counted:
         self.outputs: list[dict[str, Any]] = []
 
     def record_input(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Count one."""
+        """Count one input."""
         self.inputs += 1
         self.recorder.record_input(name, arguments)
 
@@ -40,7 +40,7 @@ class Scene(FakeWire):
     """A `FakeWire` with one recorded router.
 
     A scenario adds the recorded router with `observe` before anything happens to it, begins each
-    part with `phase`, and ends when it returns; `case` then is what was recorded.
+    part with `phase`, and ends when it returns; `case` then returns the recording.
     """
 
     def __init__(self, seed: int = 1, faults: WireFaults | None = None) -> None:
@@ -61,7 +61,7 @@ class Scene(FakeWire):
         return node
 
     def phase(self, title: str) -> None:
-        """End the phase before, if any, and begin one."""
+        """End the current phase, if any, and begin another."""
         _, counted = self._observed()
         if self._phases:
             self._ends.append(self.now)
@@ -74,17 +74,17 @@ class Scene(FakeWire):
         self.reconfigure(node, ifindex, settings)
 
     def counted(self, counter: str) -> int:
-        """A counter of the recorded router."""
+        """Return a counter of the recorded router."""
         node, _ = self._observed()
         return node.instance.counters()[counter]
 
     def sent(self) -> list[bytes]:
-        """All datagrams that the recorded router has sent."""
+        """Return all datagrams that the recorded router has sent."""
         _, counted = self._observed()
         return [bytes.fromhex(each["data"]) for each in counted.outputs if "data" in each]
 
     def case(self, shows: str) -> Case:
-        """What was recorded; its replay gives the outputs that the scene has seen."""
+        """Return the recording; its replay gives the outputs that the scene has seen."""
         node, counted = self._observed()
         node.instance.record_to(None)
         text = counted.recorder.text(node.instance, self.now)
@@ -104,7 +104,7 @@ class Scene(FakeWire):
         return case
 
     def _check(self, case: Case, recorded: list[dict[str, Any]]) -> None:
-        """A case whose replay is not what was recorded is of no use."""
+        """Assert that the replay of a case equals the recording."""
         came = [json.loads(line) for found in replay(case) for line in found.output]
         for each in came:
             del each["after"]

@@ -37,7 +37,7 @@ def test_a_case_is_replayed_to_the_same_outputs_and_states(
     assert differences(CORPUS / name) == ""
 
 
-def test_the_corpus_is_there_and_its_index_says_what_each_case_shows() -> None:
+def test_the_corpus_exists_and_its_index_describes_each_case() -> None:
     assert len(case_names()) >= CASES_MIN
     index = " ".join((CORPUS / "README.md").read_text().split())
     for name in case_names():
@@ -62,7 +62,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
     path.write_text(after)
 
 
-def test_a_changed_output_is_seen_as_a_difference_of_lines(case: Path) -> None:
+def test_a_changed_output_is_reported_as_a_difference_of_lines(case: Path) -> None:
     edit(case / "02-output.jsonl", lambda text: text.replace("HEARTBEAT", "heartbeat", 1))
     assert differences(case) == "", "what is for people is not compared"
     lines = (case / "03-output.jsonl").read_text().splitlines()
@@ -75,7 +75,7 @@ def test_a_changed_output_is_seen_as_a_difference_of_lines(case: Path) -> None:
     assert f"+{lost}" in seen
 
 
-def test_a_byte_of_a_datagram_that_is_sent_otherwise_is_seen(case: Path) -> None:
+def test_a_changed_byte_of_a_sent_datagram_is_reported(case: Path) -> None:
     lines = (case / "01-output.jsonl").read_text().splitlines()
     number, line = next((n, line) for n, line in enumerate(lines) if "SendDatagram" in line)
     sent = json.loads(line)
@@ -85,7 +85,7 @@ def test_a_byte_of_a_datagram_that_is_sent_otherwise_is_seen(case: Path) -> None
     assert f"-{lines[number]}" in differences(case)
 
 
-def test_an_output_that_is_missing_or_new_is_seen(case: Path) -> None:
+def test_a_missing_or_new_output_is_reported(case: Path) -> None:
     edit(case / "02-output.jsonl", lambda text: text[text.index("\n") + 1 :])
     assert "\n+{" in differences(case)
     save_expected(case)
@@ -93,13 +93,13 @@ def test_an_output_that_is_missing_or_new_is_seen(case: Path) -> None:
     assert "\n-{" in differences(case)
 
 
-def test_a_counter_or_a_row_that_has_changed_is_seen(case: Path) -> None:
+def test_a_changed_counter_or_row_is_reported(case: Path) -> None:
     edit(case / "01-state.json", lambda text: text.replace('"metric": 0', '"metric": 1', 1))
     assert '\n-  {"prefix": "10.255.0.1/32"' in differences(case)
     assert '"metric": 0' in differences(case)
 
 
-def test_an_input_that_is_missing_shows_in_what_follows(case: Path) -> None:
+def test_a_missing_input_is_visible_in_later_results(case: Path) -> None:
     def without_the_first_datagram(text: str) -> str:
         lines = text.splitlines(keepends=True)
         del lines[next(n for n, line in enumerate(lines) if "receive_burst" in line)]
@@ -109,13 +109,13 @@ def test_an_input_that_is_missing_shows_in_what_follows(case: Path) -> None:
     assert "01-output.jsonl (now)" in differences(case)
 
 
-def test_an_input_that_is_not_as_declared_is_named(case: Path) -> None:
+def test_an_invalid_input_is_named(case: Path) -> None:
     edit(case / "01-input.jsonl", lambda text: text.replace('"cost": 10', '"cost": 0'))
     with pytest.raises(RecordingError, match="link_up: settings: UsageError: a link cost"):
         differences(case)
 
 
-def test_what_is_expected_is_written_only_when_asked_for(case: Path) -> None:
+def test_expected_results_are_written_only_on_request(case: Path) -> None:
     edit(case / "02-output.jsonl", lambda _: "")
     assert differences(case)
     assert (case / "02-output.jsonl").read_text() == ""
@@ -126,7 +126,7 @@ def test_what_is_expected_is_written_only_when_asked_for(case: Path) -> None:
     ).read_text()
 
 
-def test_a_scenario_gives_the_case_that_it_was_recorded_as(tmp_path: Path) -> None:
+def test_a_scenario_results_in_the_case_that_was_recorded_from_it(tmp_path: Path) -> None:
     save_case(tmp_path / SMALL, record(SMALL))
     for path in sorted((CORPUS / SMALL).iterdir()):
         assert (tmp_path / SMALL / path.name).read_text() == path.read_text(), path.name
