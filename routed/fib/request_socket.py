@@ -41,7 +41,7 @@ from routed.fib.nexthops.codec import (
     encode_nexthop,
     encode_nexthop_dump,
 )
-from routed.fib.routes.bulk import DumpDecoder, encode_batch
+from routed.fib.routes.bulk import BatchEncoder, DumpDecoder
 from routed.fib.routes.codec import decode_end, encode_barrier, encode_route_dump
 from routed.fib.routes.ownership import KernelRoute
 from routed.fib.routes.plan import FibBatch, KernelRefusal, Refusals
@@ -82,7 +82,6 @@ _SEQUENCE_LIMIT = 1 << 31
 DUMP_BURST = 4
 """Pages of a dump that are handled before other tasks get a turn: about 2 ms of work."""
 
-
 _NO_TABLE = frozenset({errno.ENOENT})
 """A table that does not exist yet is empty."""
 
@@ -109,6 +108,7 @@ class RequestSocket(NetlinkSocket):
         super().__init__(_REQUEST_BUFFER_BYTES, ())
         self._protocol = protocol
         self._sequence = 0
+        self._encoder = BatchEncoder(protocol)
 
     def _next_sequence(self) -> int:
         self._sequence = self._sequence + 1 if self._sequence < _SEQUENCE_LIMIT else 1
@@ -133,7 +133,7 @@ class RequestSocket(NetlinkSocket):
             sequence = 1
         for batch in batches:
             starts.append(sequence)
-            parts.append(encode_batch(batch, self._protocol, sequence))
+            parts.append(self._encoder.encode(batch, sequence))
             sequence += len(batch.keys)
         if sum(map(len, parts)) > SEND_BYTES_MAX and sequence - starts[0] > 1:
             return self._apply_halves(batches)
@@ -199,7 +199,7 @@ class RequestSocket(NetlinkSocket):
         the event loop gets a turn every DUMP_BURST pages.
         """
         sequence = self._next_sequence()
-        decoder = DumpDecoder(family, sequence, receive)
+        decoder = DumpDecoder(family, sequence, self._encoder.recording(receive))
         self._raw.send(encode_route_dump(family, table_id, sequence, protocol))
         pages = 0
         while decoder.end is None:

@@ -117,6 +117,11 @@ class KernelAttributes(NamedTuple):
     def __str__(self) -> str:
         return " ".join(f"{word} {text}" for word, text in self.words)
 
+    @property
+    def has_metrics(self) -> bool:
+        """Whether there is any of those that the kernel keeps as metrics of the route (RTAX_*)."""
+        return any(getattr(self, field) for field in _RTAX_OF_FIELD)
+
     def problems_for(self, family: Family) -> Iterator[tuple[str, str]]:
         """Iterate over the words that a route of a family cannot have, and why."""
         if self.src is not None and self.src.family is not family:

@@ -4,7 +4,9 @@ kernel.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -23,9 +25,11 @@ from routed.fib.request_socket import RequestSocket
 from routed.fib.routes.ownership import Ownership, RouteValue
 from routed.fib.routes.plan import OpKind
 from routed.fib.routes.tables import FibTables
+from routed.model.kernel_attributes import attributes_of
 from routed.model.prefix import Address
 from routed.model.route import NextHop, RouteType
 from routed.netlink.socket import EventSocket
+from tests.fakes.fake_kernel import FakeKernel
 from tests.fakes.kernels import Contract, Namespace, do, key, objects, ours, write_object
 from waiting import wait_until
 
@@ -73,6 +77,57 @@ async def test_every_shape_reads_back_as_it_was_written(contract: Contract) -> N
     for nexthop_id in reversed(wanted):
         assert write_object(contract, NextHopKind.REMOVE, nexthop_id).errno == 0
     assert objects(contract) == {}
+
+
+MTU = attributes_of((("mtu", "1400"),))
+
+
+async def test_a_route_without_metrics_gets_none_of_another_route_of_its_object(
+    contract: Contract,
+) -> None:
+    fill(contract)
+    plain, limited = through(A), through(A)._replace(attributes=MTU)
+    assert do(contract.kernel, OpKind.INSTALL, key("10.1.0.0/16"), limited).errno == 0
+    assert do(contract.kernel, OpKind.INSTALL, key("10.2.0.0/16"), plain).errno == 0
+    assert do(contract.kernel, OpKind.INSTALL, key("10.3.0.0/16"), limited).errno == 0
+    assert do(contract.kernel, OpKind.REPLACE, key("10.3.0.0/16"), plain).errno == 0
+    assert await ours(contract) == {
+        key("10.1.0.0/16"): limited, key("10.2.0.0/16"): plain, key("10.3.0.0/16"): plain
+    }  # fmt: skip
+
+
+async def test_a_metric_that_another_program_has_added_can_be_removed(contract: Contract) -> None:
+    fill(contract)
+    plain, limited = through(A), through(A)._replace(attributes=MTU)
+    assert do(contract.kernel, OpKind.INSTALL, key("10.1.0.0/16"), plain).errno == 0
+    with other_socket(contract) as other:
+        assert do(other, OpKind.REPLACE, key("10.1.0.0/16"), limited).errno == 0
+    assert do(contract.kernel, OpKind.REPLACE, key("10.1.0.0/16"), plain).errno == 0
+    assert await ours(contract) == {key("10.1.0.0/16"): plain}
+
+
+async def test_a_start_learns_from_the_dump_that_an_earlier_daemon_wrote_metrics(
+    contract: Contract,
+) -> None:
+    fill(contract)
+    plain, limited = through(A), through(A)._replace(attributes=MTU)
+    with other_socket(contract) as earlier:
+        assert do(earlier, OpKind.INSTALL, key("10.1.0.0/16"), limited).errno == 0
+    assert await ours(contract) == {key("10.1.0.0/16"): limited}
+    assert do(contract.kernel, OpKind.INSTALL, key("10.2.0.0/16"), plain).errno == 0
+    assert await ours(contract) == {key("10.1.0.0/16"): limited, key("10.2.0.0/16"): plain}
+
+
+@contextlib.contextmanager
+def other_socket(contract: Contract) -> Iterator[FakeKernel | RequestSocket]:
+    """Another program with our protocol number; the fake kernel has one client only."""
+    if isinstance(contract.kernel, FakeKernel):
+        yield contract.kernel
+        return
+    with contract.namespace.here.inside():
+        requests = RequestSocket(205)
+    with requests:
+        yield requests
 
 
 async def test_an_object_is_installed_once_and_removed_once(contract: Contract) -> None:

@@ -28,6 +28,7 @@ from routed.fib.routes.codec import (
     PREFIX_LEN_OFFSET,
     decode_route,
     encode_template,
+    may_share_metrics,
 )
 from routed.fib.routes.ownership import RouteValue, TableKey
 from routed.fib.routes.plan import FibBatch, OpKind
@@ -46,28 +47,70 @@ from routed.netlink.message import (
     split_messages,
 )
 
-__all__ = ["DumpDecoder", "encode_batch"]
+__all__ = ["BatchEncoder", "DumpDecoder", "encode_batch"]
 
 
 # --- encoding
 
 
-def encode_batch(batch: FibBatch, protocol: int, first_sequence: int) -> bytes:
+Receive = Callable[[SeenRoute, Sequence[int]], None]
+"""Receives routes that share everything except the prefix, and `Prefix.as_int` of each."""
+
+
+class BatchEncoder:
+    """Encodes batches, and remembers whether the kernel may have metrics to be kept apart."""
+
+    def __init__(self, protocol: int) -> None:
+        """Begin with a kernel of which nothing is known.
+
+        Args:
+            protocol: our rtm_protocol.
+        """
+        self._protocol = protocol
+        self._has_metrics = False
+
+    def encode(self, batch: FibBatch, first_sequence: int) -> bytes:
+        """Do the same as `encode_batch`, after all batches before it."""
+        if not self._has_metrics:
+            values = ValueColumn.of(batch.values).distinct
+            self._has_metrics = any(map(may_share_metrics, values))
+        return encode_batch(
+            batch, self._protocol, first_sequence, has_metrics_nearby=self._has_metrics
+        )
+
+    def recording(self, receive: Receive) -> Receive:
+        """Return a receiver that records what is read, and passes it on."""
+
+        def receive_and_record(seen: SeenRoute, keys: Sequence[int]) -> None:
+            if seen.protocol == self._protocol and may_share_metrics(seen.value):
+                self._has_metrics = True
+            receive(seen, keys)
+
+        return receive_and_record
+
+
+def encode_batch(
+    batch: FibBatch, protocol: int, first_sequence: int, *, has_metrics_nearby: bool = False
+) -> bytes:
     """Encode a batch as one buffer.
 
     Args:
         batch: the operations; not empty.
         protocol: our rtm_protocol.
         first_sequence: the sequence number of position 0; position n has `first_sequence` + n.
+        has_metrics_nearby: as for `encode_template`.
 
     Returns:
         The messages, grouped by value.
     """
     kind, table_key, keys, values = batch
+    template_of = functools.partial(
+        _template, kind, table_key, protocol=protocol, has_metrics_nearby=has_metrics_nearby
+    )
     if extension.native is not None:
-        return _encode_natively(batch, protocol, first_sequence, extension.native.fill_templates)
+        return _encode_natively(batch, template_of, first_sequence, extension.native.fill_templates)
     if kind is OpKind.REMOVE:
-        template = _template(kind, table_key, None, protocol)
+        template = template_of(None)
         return _fill(
             template, table_key.family, keys, range(first_sequence, first_sequence + len(keys))
         )
@@ -76,27 +119,37 @@ def encode_batch(batch: FibBatch, protocol: int, first_sequence: int) -> bytes:
         by_value.setdefault(id(value), []).append(position)
     parts = []
     for positions in by_value.values():
-        template = _template(kind, table_key, values[positions[0]], protocol)
+        template = template_of(values[positions[0]])
         sequences = [first_sequence + position for position in positions]
         parts.append(_fill(template, table_key.family, [keys[at] for at in positions], sequences))
     return b"".join(parts)
 
 
 def _encode_natively(
-    batch: FibBatch, protocol: int, first_sequence: int, fill: Callable[..., bytes]
+    batch: FibBatch,
+    template_of: Callable[[RouteValue | None], bytes],
+    first_sequence: int,
+    fill: Callable[..., bytes],
 ) -> bytes:
     kind, table_key, keys, values = batch
     column: ValueColumn[RouteValue | None] = (
         ValueColumn.repeated(None, len(keys)) if kind is OpKind.REMOVE else ValueColumn.of(values)
     )
-    templates = [_template(kind, table_key, value, protocol) for value in column.distinct]
+    templates = [template_of(value) for value in column.distinct]
     packed = KeyColumn.of(table_key.family, keys).packed
     return fill(templates, column.indices, packed, table_key.family.width // 8, first_sequence)
 
 
 @functools.lru_cache(maxsize=4096)
-def _template(kind: OpKind, table_key: TableKey, value: RouteValue | None, protocol: int) -> bytes:
-    return encode_template(kind, table_key, value, protocol)
+def _template(
+    kind: OpKind,
+    table_key: TableKey,
+    value: RouteValue | None,
+    *,
+    protocol: int,
+    has_metrics_nearby: bool,
+) -> bytes:
+    return encode_template(kind, table_key, value, protocol, has_metrics_nearby=has_metrics_nearby)
 
 
 def _fill(template: bytes, family: Family, keys: Sequence[int], sequences: Sequence[int]) -> bytes:
@@ -140,15 +193,13 @@ class _Form(NamedTuple):
 class DumpDecoder:
     """Decodes one dump of one family, page by page."""
 
-    def __init__(
-        self, family: Family, sequence: int, receive: Callable[[SeenRoute, Sequence[int]], None]
-    ) -> None:
+    def __init__(self, family: Family, sequence: int, receive: Receive) -> None:
         """Begin with the first page of a dump.
 
         Args:
             family: the family of the dump.
             sequence: that of the request; messages with another are the rest of an older dump.
-            receive: called with routes that share all but the prefix (`Prefix.as_int` of each).
+            receive: called for each group of routes.
         """
         self.is_interrupted = False
         """Whether the table changed during the dump (NLM_F_DUMP_INTR), which is thus not usable."""
