@@ -60,7 +60,7 @@ _TRAFFIC_COLUMNS = (
 DATAPLANE_INTERFACES = TextTable(
     (
         Column("INTERFACE", _plain("interface")),
-        Column("RUNG", _plain("rung"), is_colored=True),
+        Column("HOOK", _plain("hook"), is_colored=True),
         Column("REASON", _reason),
         Column("OTHER PROGRAMS", _others),
     ),

@@ -32,7 +32,7 @@ class DataplaneInterfaceView:
     """How one interface is counted."""
 
     interface: str
-    rung: str
+    hook: str
     """`tcx`, or `none` if it is not counted."""
     reason: str
     """Why not; else empty."""

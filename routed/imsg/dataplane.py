@@ -14,7 +14,7 @@ from typing import Annotated
 
 from ipc.lazy_dataclass import dataclass
 from routed.model.bounds import Items, TextBytes
-from routed.model.dataplane import DataplaneArray, DataplaneReason, Rung
+from routed.model.dataplane import DataplaneArray, DataplaneReason, Hook
 from routed.model.fib import Reason
 from routed.model.link import InterfaceName
 
@@ -55,7 +55,7 @@ class Attachment:
     """0 if it is not counted."""
     slot: int
     """Number of its counters; -1 for none."""
-    rung: Rung
+    hook: Hook
     reason: DataplaneReason
     """Why it does not stand higher."""
     detail: Reason = ""

@@ -101,7 +101,7 @@ EVENTS: dict[str, EventSpec] = {
     "nup-not-on-port": EventSpec(_W, ("link",), 60),
     "socket-failed": EventSpec(_W, ("link", "problem"), 60),
     # the dataplane
-    "dataplane-attached": EventSpec(_I, ("link", "rung"), 120),
+    "dataplane-attached": EventSpec(_I, ("link", "hook"), 120),
     "dataplane-detached": EventSpec(_I, ("link",), 120),
     "dataplane-not-attached": EventSpec(_W, ("link", "reason", "detail"), 120),
     # the FIB

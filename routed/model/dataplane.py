@@ -1,26 +1,26 @@
-"""How an interface is counted by the dataplane, and why not better. Pure."""
+"""The hook at which the dataplane counts an interface, or why it does not. Pure."""
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["DataplaneArray", "DataplaneReason", "Rung"]
+__all__ = ["DataplaneArray", "DataplaneReason", "Hook"]
 
 
-class Rung(enum.Enum):
-    """How an interface is counted."""
+class Hook(enum.Enum):
+    """The hook of the kernel at which an interface is counted."""
 
     TCX = "tcx"
-    """By programs at its tcx hooks (Linux 6.6), together with those of others."""
+    """tcx (Linux 6.6), together with the programs of others."""
     NONE = "none"
     """Not at all."""
 
 
 class DataplaneReason(enum.Enum):
-    """Why an interface stands on its rung; the names are shown, logged and exported."""
+    """Why an interface is not counted; the names are shown, logged and exported."""
 
     NONE = ""
-    """It stands where it should."""
+    """It is counted."""
     RESTART_NEEDED = "restart-needed"
     """The programs are loaded at the daemon's start only, while it may load programs."""
     NO_CAPABILITY = "no-capability"

@@ -49,7 +49,7 @@ from routed.imsg.dataplane import (
     ProgramsReported,
 )
 from routed.log.logger import Logger
-from routed.model.dataplane import DataplaneArray, DataplaneReason, Rung
+from routed.model.dataplane import DataplaneArray, DataplaneReason, Hook
 from routed.model.link import Interface
 
 __all__ = ["RECHECK_S", "Dataplane", "Loaded", "load_dataplane"]
@@ -184,7 +184,7 @@ class Dataplane:
         self.reconcile()
         while True:
             await trio.sleep(RECHECK_S)
-            if any(entry.rung is Rung.NONE for entry in self._attachments):
+            if any(entry.hook is Hook.NONE for entry in self._attachments):
                 self.reconcile()
 
     def reconcile(self) -> None:
@@ -211,15 +211,15 @@ class Dataplane:
             former = before.get(name)
             if former is not None and replace(former, others=entry.others) == entry:
                 continue
-            if entry.rung is Rung.NONE:
+            if entry.hook is Hook.NONE:
                 self._log.emit(
                     "dataplane-not-attached",
                     link=name, reason=entry.reason.value, detail=entry.detail,
                 )  # fmt: skip
             else:
-                self._log.emit("dataplane-attached", link=name, rung=entry.rung.value)
+                self._log.emit("dataplane-attached", link=name, hook=entry.hook.value)
         for name, entry in before.items():
-            if name not in now and entry.rung is not Rung.NONE:
+            if name not in now and entry.hook is not Hook.NONE:
                 self._log.emit("dataplane-detached", link=name)
         session = self._engines.running
         if session is not None:
@@ -278,7 +278,7 @@ class Dataplane:
         slot = places.slot(link.ifindex)
         assert slot is not None  # it is attached
         return Attachment(
-            link.ifname, link.ifindex, slot, Rung.TCX, DataplaneReason.NONE, "", self._others(link)
+            link.ifname, link.ifindex, slot, Hook.TCX, DataplaneReason.NONE, "", self._others(link)
         )
 
     def _others(self, link: Interface) -> tuple[int, ...]:
@@ -341,7 +341,7 @@ assert tuple(_HOOKS) == DIRECTIONS
 
 
 def _missing(name: str, reason: DataplaneReason, detail: str = "") -> Attachment:
-    return Attachment(name, 0, -1, Rung.NONE, reason, detail)
+    return Attachment(name, 0, -1, Hook.NONE, reason, detail)
 
 
 def _reason_of(error: OSError) -> DataplaneReason:

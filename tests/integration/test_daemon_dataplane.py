@@ -82,15 +82,13 @@ def attached(lab: Lab) -> str:
     return lab.run("R", [sys.executable, "-c", _ATTACHED]).stdout.strip()
 
 
-def attach_modes(lab: Lab) -> dict[str, str]:
+def hooks(lab: Lab) -> dict[str, str]:
     rows = lab.routectl("R", "show", "dataplane", "interfaces")
-    return {row["interface"]: row["rung"] for row in rows}
+    return {row["interface"]: row["hook"] for row in rows}
 
 
 def test_packets_sent_are_packets_counted(lab: Lab) -> None:
-    wait_until(
-        lambda: attach_modes(lab) == {"eth-A": "tcx", "eth-B": "tcx"}, DEADLINE_S, "attached"
-    )
+    wait_until(lambda: hooks(lab) == {"eth-A": "tcx", "eth-B": "tcx"}, DEADLINE_S, "attached")
     send(lab, "A", "B")
     through = (PACKETS, PACKETS * FRAME)
     wait_until(lambda: udp(lab, "eth-B")[2:] == through, DEADLINE_S, "all went through")
@@ -175,11 +173,11 @@ def test_a_reload_detaches_and_attaches(lab: Lab) -> None:
     text = lab.read_config("R")
     lab.write_config("R", text.replace("eth-*", "eth-B"))
     reload(lab)
-    assert attach_modes(lab) == {"eth-B": "tcx"}
+    assert hooks(lab) == {"eth-B": "tcx"}
     assert attached(lab) == "0 0"
     lab.write_config("R", text)
     reload(lab)
-    assert attach_modes(lab) == {"eth-A": "tcx", "eth-B": "tcx"}
+    assert hooks(lab) == {"eth-A": "tcx", "eth-B": "tcx"}
     assert attached(lab) == "1 1"
 
 
@@ -196,7 +194,7 @@ def test_a_daemon_without_a_dataplane_has_no_programs_and_no_capabilities_for_it
     lab.write_config("R", lab.read_config("R") + "dataplane: {interfaces: [eth-A]}\n")
     reload(lab)
     (row,) = lab.routectl("R", "show", "dataplane", "interfaces")
-    assert (row["rung"], row["reason"]) == ("none", "restart-needed")
+    assert (row["hook"], row["reason"]) == ("none", "restart-needed")
 
 
 def test_capabilities_for_loading_are_dropped_and_the_engine_holds_no_program(lab: Lab) -> None:

@@ -60,7 +60,7 @@ class DataplaneReporter:
         """List the configured interfaces, and how each is counted."""
         return [
             DataplaneInterfaceView(
-                entry.interface, entry.rung.value, entry.reason.value, entry.detail, entry.others
+                entry.interface, entry.hook.value, entry.reason.value, entry.detail, entry.others
             )
             for entry in self._dataplane.attachments
         ]

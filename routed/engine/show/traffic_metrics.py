@@ -19,14 +19,14 @@ def traffic_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
     """Make the metrics of all configured interfaces; none without such an interface."""
     if not dataplane.is_configured:
         return
-    rungs = MetricFamily(
+    hooks = MetricFamily(
         "routed_dataplane_interface", Kind.GAUGE, "How an interface is counted: always 1."
     )
     packets = MetricFamily("routed_traffic_packets", Kind.COUNTER, "Packets, by protocol.")
     size = MetricFamily("routed_traffic_bytes", Kind.COUNTER, "Bytes of these packets.")
     for entry in dataplane.attachments():
         name = entry.interface
-        rungs.add(1, interface=name, rung=entry.rung, reason=entry.reason)
+        hooks.add(1, interface=name, hook=entry.hook, reason=entry.reason)
         for row in dataplane.traffic(TrafficTable.PROTOCOLS, name):
             if not isinstance(row, ProtocolTrafficView):
                 continue
@@ -35,4 +35,4 @@ def traffic_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
             packets.add(row.sent_packets, direction="sent", **labels)
             size.add(row.received_bytes, direction="received", **labels)
             size.add(row.sent_bytes, direction="sent", **labels)
-    yield from (rungs, packets, size)
+    yield from (hooks, packets, size)

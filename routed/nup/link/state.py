@@ -445,15 +445,15 @@ class Link:
 
     def pop_timers(self, now: float) -> list[Neighbor]:
         """Return the neighbors whose time may have come. Cost: O(log n) for each."""
-        rung = []
+        expired = []
         while self._timers and self._timers[0][0] <= now:
             moment, key = heapq.heappop(self._timers)
             neighbor = self.neighbors.get(key)
             if neighbor is None or neighbor.timer_at != moment:
                 continue  # it was removed, or an earlier timer has replaced this one
             neighbor.timer_at = None
-            rung.append(neighbor)
-        return rung
+            expired.append(neighbor)
+        return expired
 
     def set_timer(self, neighbor: Neighbor) -> None:
         """Set the timer of a neighbor; a later time than the present one is left to the next

@@ -1,4 +1,4 @@
-"""Metrics of the dataplane: a rung for each interface, counters for each protocol that was seen."""
+"""Metrics of the dataplane: the hook of each interface, and counters for each protocol."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def test_counters_and_rungs_are_exported() -> None:
     assert f"routed_traffic_bytes_total{{{tcp}}} 900000000" in lines
     arp = 'direction="sent",interface="eth0",family="none",protocol="arp"'
     assert f"routed_traffic_packets_total{{{arp}}} 4" in lines
-    assert 'routed_dataplane_interface{interface="eth0",rung="tcx",reason=""} 1' in lines
-    wan1 = 'interface="wan1",rung="none",reason="no-such-interface"'
+    assert 'routed_dataplane_interface{interface="eth0",hook="tcx",reason=""} 1' in lines
+    wan1 = 'interface="wan1",hook="none",reason="no-such-interface"'
     assert f"routed_dataplane_interface{{{wan1}}} 1" in lines
     assert not [line for line in lines if "traffic" in line and "wan1" in line]
 

@@ -17,7 +17,7 @@ from routed.dataplane.layout import LINKS_MAX
 from routed.imsg.dataplane import DataplaneArrayReady, DataplaneChanged, ProgramsReported
 from routed.log.events import Level
 from routed.log.logger import Logger
-from routed.model.dataplane import DataplaneArray, DataplaneReason, Rung
+from routed.model.dataplane import DataplaneArray, DataplaneReason, Hook
 from routed.model.link import Interface
 from routed.parent.dataplane import Dataplane, Loaded, load_dataplane
 from tests.fakes.fake_bpf import FakeBpf
@@ -64,12 +64,12 @@ class Scene:
         return {(ifindex, where) for _, ifindex, where in self.kernel.links.values()}
 
     @property
-    def shown(self) -> dict[str, tuple[Rung, DataplaneReason, str]]:
+    def shown(self) -> dict[str, tuple[Hook, DataplaneReason, str]]:
         """What the engine knows now."""
         engine = Engine()
         self.dataplane.hand_over(engine)
         return {
-            entry.interface: (entry.rung, entry.reason, entry.detail)
+            entry.interface: (entry.hook, entry.reason, entry.detail)
             for entry in engine.got[-1].attachments
         }
 
@@ -89,13 +89,13 @@ def both(*ifindexes: int) -> set[tuple[int, AttachType]]:
 def test_the_configured_interfaces_have_both_programs(scene: Scene) -> None:
     assert scene.hooks == both(2, 3)
     assert scene.shown == {
-        "eth0": (Rung.TCX, DataplaneReason.NONE, ""),
-        "eth1": (Rung.TCX, DataplaneReason.NONE, ""),
-        "wan0": (Rung.NONE, DataplaneReason.NO_SUCH_INTERFACE, ""),
+        "eth0": (Hook.TCX, DataplaneReason.NONE, ""),
+        "eth1": (Hook.TCX, DataplaneReason.NONE, ""),
+        "wan0": (Hook.NONE, DataplaneReason.NO_SUCH_INTERFACE, ""),
     }
     assert [(record.event, dict(record.fields)) for record in scene.lines.records] == [
-        ("dataplane-attached", {"link": "eth0", "rung": "tcx"}),
-        ("dataplane-attached", {"link": "eth1", "rung": "tcx"}),
+        ("dataplane-attached", {"link": "eth0", "hook": "tcx"}),
+        ("dataplane-attached", {"link": "eth1", "hook": "tcx"}),
         (
             "dataplane-not-attached",
             {"link": "wan0", "reason": "no-such-interface", "detail": ""},
@@ -126,7 +126,7 @@ def test_interfaces_that_come_go_and_are_renamed_are_followed(scene: Scene) -> N
     scene.dataplane.reconcile()
     assert scene.hooks == both(9)
     (entry,) = engine.got[-1].attachments
-    assert (entry.interface, entry.ifindex, entry.rung) == ("wan0", 9, Rung.TCX)
+    assert (entry.interface, entry.ifindex, entry.hook) == ("wan0", 9, Hook.TCX)
     before = len(engine.got)
     scene.dataplane.reconcile()
     assert len(engine.got) == before  # no change, no message
@@ -148,10 +148,10 @@ def test_a_refused_attachment_is_named_undone_and_tried_again(
     kernel.fail("attach:TCX_EGRESS", number)
     with closing(Scene(kernel=kernel)) as scene:
         assert scene.hooks == both(3)  # of the first one, the other direction was undone
-        assert scene.shown["eth0"] == (Rung.NONE, reason, os.strerror(number))
+        assert scene.shown["eth0"] == (Hook.NONE, reason, os.strerror(number))
         scene.dataplane.reconcile()
         assert scene.hooks == both(2, 3)
-        assert scene.shown["eth0"] == (Rung.TCX, DataplaneReason.NONE, "")
+        assert scene.shown["eth0"] == (Hook.TCX, DataplaneReason.NONE, "")
     assert kernel.leaked == set()
 
 
@@ -159,7 +159,7 @@ def test_an_interface_that_went_while_it_was_attached_is_named(scene: Scene) -> 
     scene.interfaces[9] = link(9, "wan0")
     scene.kernel.missing.add(9)
     scene.dataplane.reconcile()
-    assert scene.shown["wan0"][:2] == (Rung.NONE, DataplaneReason.NO_SUCH_INTERFACE)
+    assert scene.shown["wan0"][:2] == (Hook.NONE, DataplaneReason.NO_SUCH_INTERFACE)
 
 
 def test_an_unknown_type_of_link_is_not_counted(scene: Scene) -> None:
@@ -167,7 +167,7 @@ def test_an_unknown_type_of_link_is_not_counted(scene: Scene) -> None:
     scene.kernel.types["wan0"] = 512  # PPP
     scene.dataplane.reconcile()
     assert scene.hooks == both(2, 3)
-    assert scene.shown["wan0"][:2] == (Rung.NONE, DataplaneReason.LINK_TYPE)
+    assert scene.shown["wan0"][:2] == (Hook.NONE, DataplaneReason.LINK_TYPE)
 
 
 def test_programs_of_others_stay_and_are_named(scene: Scene) -> None:
@@ -194,7 +194,7 @@ def test_without_programs_the_daemon_goes_on_and_says_why() -> None:
     kernel.fail("create_array:places", errno.EPERM)
     with closing(Scene(kernel=kernel)) as scene:
         detail = os.strerror(errno.EPERM)
-        assert scene.shown["eth0"] == (Rung.NONE, DataplaneReason.NO_CAPABILITY, detail)
+        assert scene.shown["eth0"] == (Hook.NONE, DataplaneReason.NO_CAPABILITY, detail)
         assert scene.dataplane.report_programs() == ProgramsReported(())
         assert kernel.calls["attach"] == 0
     assert kernel.leaked == set()
@@ -204,7 +204,7 @@ def test_a_daemon_that_started_without_a_dataplane_needs_a_restart() -> None:
     with closing(Scene(DataplaneConfig())) as scene:
         assert scene.kernel.calls.total() == 0
         scene.dataplane.follow(ETH)
-        assert scene.shown["eth0"][:2] == (Rung.NONE, DataplaneReason.RESTART_NEEDED)
+        assert scene.shown["eth0"][:2] == (Hook.NONE, DataplaneReason.RESTART_NEEDED)
         assert scene.kernel.calls.total() == 0
 
 
