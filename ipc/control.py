@@ -67,7 +67,7 @@ from ipc.show_requests import (
     ShowStatus,
     Topology,
 )
-from ipc.traffic import ShowDataplane, ShowTraffic
+from ipc.traffic import ClearTraffic, ShowDataplane, ShowRouteTraffic, ShowTraffic
 
 __all__ = [
     "CONFIG_SECTIONS",
@@ -181,12 +181,14 @@ class ControlType(enum.IntEnum):
     SHOW_TRAFFIC = 28
     SHOW_BFD_SESSIONS = 29
     SNAPSHOT_OPEN = 30
+    SHOW_ROUTE_TRAFFIC = 31
     RELOAD = 40
     FIB = 41
     CONFIGURE = 43
     CLEAR_NEIGHBOR = 44
     LOG_LEVEL = 45
     RECORD = 46
+    CLEAR_TRAFFIC = 47
     ROUTE_CHANGE = 50
     ROUTE_RENEW = 51
 
@@ -334,6 +336,7 @@ Request = (
     | ShowNextHops
     | ShowDataplane
     | ShowTraffic
+    | ShowRouteTraffic
     | ShowRules
     | ShowBfdSessions
     | ShowConfig
@@ -346,6 +349,7 @@ Request = (
     | Reload
     | Configure
     | ClearNeighbor
+    | ClearTraffic
     | SetLogLevel
     | RecordNup
     | RouteChange
@@ -367,6 +371,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_NEXTHOPS: ShowNextHops,
     ControlType.SHOW_DATAPLANE: ShowDataplane,
     ControlType.SHOW_TRAFFIC: ShowTraffic,
+    ControlType.SHOW_ROUTE_TRAFFIC: ShowRouteTraffic,
     ControlType.SHOW_BFD_SESSIONS: ShowBfdSessions,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
@@ -378,6 +383,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.RELOAD: Reload,
     ControlType.CONFIGURE: Configure,
     ControlType.CLEAR_NEIGHBOR: ClearNeighbor,
+    ControlType.CLEAR_TRAFFIC: ClearTraffic,
     ControlType.LOG_LEVEL: SetLogLevel,
     ControlType.RECORD: RecordNup,
     ControlType.ROUTE_CHANGE: RouteChange,

@@ -55,7 +55,7 @@ from routectl.grammar import (
 )
 from routectl.render import views
 from routectl.route_commands import ROUTE
-from routectl.traffic_commands import DATAPLANE_AND_TRAFFIC
+from routectl.traffic_commands import CLEAR_TRAFFIC, DATAPLANE_AND_TRAFFIC
 from routectl.wait_commands import WAIT
 
 __all__ = ["TREE"]
@@ -347,6 +347,7 @@ TREE = Branch(
                         ),
                     ),
                 ),
+                CLEAR_TRAFFIC,
             ),
         ),
         Branch(

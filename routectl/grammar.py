@@ -89,6 +89,8 @@ FIB_STATES = ("pending", "installed", "failed", "shadowed", "decoupled", "waitin
 """The values of FibState, as a test verifies."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TRAFFIC_ORDERS = ("bytes", "packets")
+"""The values of TrafficOrder; a test compares them."""
 WATCH_TOPICS = ("routes", "neighbors", "links")
 """Values of Topic; a test compares them."""
 
@@ -131,6 +133,8 @@ class ValueKind(enum.Enum):
     """A regular expression."""
     SESSION = "SESSION"
     """The name of a BFD session."""
+    ORDER = "ORDER"
+    """What decides which rows of traffic come first."""
     SECTION = "SECTION"
     """A top-level key of the configuration."""
 

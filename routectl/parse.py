@@ -25,6 +25,7 @@ from routectl.grammar import (
     ROUTE_SOURCES,
     ROUTE_TYPES,
     SHELLS,
+    TRAFFIC_ORDERS,
     WATCH_TOPICS,
     Branch,
     Flag,
@@ -165,6 +166,7 @@ _WORDS: dict[ValueKind, tuple[str, ...]] = {
     ValueKind.FORMAT: PICTURE_FORMATS,
     ValueKind.SHELL: SHELLS,
     ValueKind.LEVEL: LOG_LEVELS,
+    ValueKind.ORDER: TRAFFIC_ORDERS,
     ValueKind.SECTION: CONFIG_SECTIONS,
 }
 """The values of the kinds that have a fixed set of values."""

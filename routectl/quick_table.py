@@ -15,11 +15,11 @@ BRANCHES: dict[_Names, _Names] = {
     ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
     ("show", "bfd"): ("sessions", "session"),
     ("show", "dataplane"): ("interfaces", "programs"),
-    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes", "routes"),
+    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes", "routes", "route"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
     ("wait",): ("synced", "neighbors", "route"),
-    ("clear",): ("neighbor",),
+    ("clear",): ("neighbor", "traffic"),
     ("record",): ("on", "off"),
     ("log",): ("reopen", "level"),
 }  # fmt: skip

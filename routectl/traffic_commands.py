@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from ipc.control import Request, Role
-from ipc.traffic import DataplaneTable, ShowDataplane, ShowTraffic, TrafficTable
-from routectl.grammar import Ask, Branch, Invocation, Keyword, Leaf, ValueKind
+from ipc.traffic import (
+    ClearTraffic,
+    DataplaneTable,
+    ShowDataplane,
+    ShowRouteTraffic,
+    ShowTraffic,
+    TrafficOrder,
+    TrafficTable,
+)
+from routectl.grammar import (
+    Ask,
+    Branch,
+    Command,
+    Fields,
+    Invocation,
+    Keyword,
+    Leaf,
+    Positional,
+    ValueKind,
+)
 from routectl.render import traffic_views as views
 
-__all__ = ["DATAPLANE_AND_TRAFFIC"]
+__all__ = ["CLEAR_TRAFFIC", "DATAPLANE_AND_TRAFFIC"]
 
 _INTERFACE = Keyword("interface", ValueKind.INTERFACE, "Only this interface")
+_TOP = Keyword("top", ValueKind.NUMBER, "Only so many rows, those with the most traffic")
+_BY = Keyword("by", ValueKind.ORDER, "What decides which rows come first")
+_LAST = Keyword("last", ValueKind.DURATION, "Only the last seconds, 60 at most, with rates")
 
 
 def _interfaces(_: Invocation) -> Request:
@@ -33,13 +54,19 @@ def _by_size(invocation: Invocation) -> Request:
 
 
 def _by_route(invocation: Invocation) -> Request:
-    top = invocation.value("top")
-    return ShowTraffic(TrafficTable.ROUTES, None, 20 if top is None else int(top))
+    return _traffic(TrafficTable.ROUTES, invocation)
 
 
 def _traffic(table: TrafficTable, invocation: Invocation) -> Request:
-    interface = invocation.value("interface")
-    return ShowTraffic(table, None if interface is None else str(interface))
+    interface, top = invocation.value("interface"), invocation.value("top")
+    by, last = invocation.value("by"), invocation.value("last")
+    return ShowTraffic(
+        table,
+        None if interface is None else str(interface),
+        None if top is None else int(top),
+        None if by is None else TrafficOrder(by),
+        None if last is None else float(last),
+    )
 
 
 _DATAPLANE = Branch(
@@ -73,7 +100,7 @@ _TRAFFIC = Branch(
             "show traffic interfaces",
             Role.READ,
             Ask(_by_interface, views.INTERFACE_TRAFFIC),
-            (_INTERFACE,),
+            (_INTERFACE, _TOP, _BY, _LAST),
         ),
         Leaf(
             "protocols",
@@ -81,7 +108,7 @@ _TRAFFIC = Branch(
             "show traffic protocols interface eth0",
             Role.READ,
             Ask(_by_protocol, views.PROTOCOL_TRAFFIC),
-            (_INTERFACE,),
+            (_INTERFACE, _TOP, _BY, _LAST),
         ),
         Leaf(
             "packet-sizes",
@@ -89,17 +116,37 @@ _TRAFFIC = Branch(
             "show traffic packet-sizes",
             Role.READ,
             Ask(_by_size, views.PACKET_SIZES),
-            (_INTERFACE,),
+            (_INTERFACE, _LAST),
         ),
         Leaf(
             "routes",
             "Packets and bytes by route, those with the most bytes first",
-            "show traffic routes top 10",
+            "show traffic routes top 10 last 10s",
             Role.READ,
             Ask(_by_route, views.ROUTE_TRAFFIC),
-            (Keyword("top", ValueKind.NUMBER, "Number of routes, 20 by default"),),
+            (
+                Keyword("top", ValueKind.NUMBER, "Number of routes, 20 by default"),
+                _BY,
+                _LAST,
+            ),
+        ),
+        Leaf(
+            "route",
+            "Packets and bytes of one route, in all and in each second of the last minute",
+            "show traffic route 10.1.0.0/16",
+            Role.READ,
+            Ask(Fields(ShowRouteTraffic, ("prefix",)), views.ROUTE_RATES),
+            (Positional("prefix", ValueKind.PREFIX, "Exactly this route", is_required=True),),
         ),
     ),
 )
 
 DATAPLANE_AND_TRAFFIC = (_DATAPLANE, _TRAFFIC)
+
+CLEAR_TRAFFIC = Leaf(
+    "traffic",
+    "Let the counters of `show traffic` begin at zero; metrics go on",
+    "clear traffic",
+    Role.ADMIN,
+    Command(Fields(ClearTraffic)),
+)

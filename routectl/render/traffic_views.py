@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from routectl.render.text import Column, Row, TextTable, plain_text, size_text
+from routectl.render.text import Column, Row, TextTable, duration_text, plain_text, size_text
 from routectl.render.values import family_text
 
 TYPE_CHECKING = False
@@ -15,6 +15,7 @@ __all__ = [
     "INTERFACE_TRAFFIC",
     "PACKET_SIZES",
     "PROTOCOL_TRAFFIC",
+    "ROUTE_RATES",
     "ROUTE_TRAFFIC",
 ]
 
@@ -50,11 +51,30 @@ def _prefix(row: Row) -> str:
     return str(prefix) if row.get("is_published") else f"{prefix} (former)"
 
 
+def _rate(name: str) -> Callable[[Row], str]:
+    """Bytes in a second of the window; nothing without a window."""
+
+    def text(row: Row) -> str:
+        size, seconds = row.get(name), row.get("seconds")
+        if not isinstance(size, int) or not isinstance(seconds, float) or seconds <= 0:
+            return "-"
+        return f"{size_text(round(size / seconds))}/s"
+
+    return text
+
+
+def _ago(row: Row) -> str:
+    ago = row.get("age_s")
+    return "(all)" if ago is None else duration_text(ago)
+
+
 _TRAFFIC_COLUMNS = (
     Column("RX PACKETS", _plain("received_packets"), is_right=True),
     Column("RX BYTES", _size("received_bytes"), is_right=True),
     Column("TX PACKETS", _plain("sent_packets"), is_right=True),
     Column("TX BYTES", _size("sent_bytes"), is_right=True),
+    Column("RX RATE", _rate("received_bytes"), is_right=True),
+    Column("TX RATE", _rate("sent_bytes"), is_right=True),
 )
 
 DATAPLANE_INTERFACES = TextTable(
@@ -92,6 +112,11 @@ PROTOCOL_TRAFFIC = TextTable(
 
 ROUTE_TRAFFIC = TextTable(
     (Column("PREFIX", _prefix), *_TRAFFIC_COLUMNS),
+    empty="no traffic yet",
+)
+
+ROUTE_RATES = TextTable(
+    (Column("AGO", _ago, is_right=True), *_TRAFFIC_COLUMNS),
     empty="no traffic yet",
 )
 

@@ -1,16 +1,17 @@
 """The dataplane and its traffic for clients: views of their rows, and what answers them.
 
 show dataplane interfaces | programs
-show traffic interfaces | protocols | packet-sizes [interface NAME]
+show traffic interfaces | protocols | packet-sizes | routes
+show traffic route PREFIX
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from ipc.lazy_dataclass import dataclass
-from ipc.traffic import DataplaneTable, TrafficTable
+from ipc.traffic import DataplaneTable, ShowTraffic, TrafficTable
 from routed.model.prefix import Prefix
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "InterfaceTrafficView",
     "PacketSizeView",
     "ProtocolTrafficView",
+    "RouteRateView",
     "RouteTrafficView",
     "dataplane_view_of",
     "traffic_view_of",
@@ -69,6 +71,8 @@ class InterfaceTrafficView:
     received_bytes: int
     sent_packets: int
     sent_bytes: int
+    seconds: float | None = None
+    """Length of the window that was counted; None: since the counters began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class ProtocolTrafficView:
     received_bytes: int
     sent_packets: int
     sent_bytes: int
+    seconds: float | None = None
+    """Length of the window that was counted; None: since the counters began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class PacketSizeView:
     """From and to, such as `128-255`."""
     received_packets: int
     sent_packets: int
+    seconds: float | None = None
+    """Length of the window that was counted; None: since the counters began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,22 @@ class RouteTrafficView:
     received_bytes: int
     sent_packets: int
     sent_bytes: int
+    seconds: float | None = None
+    """Length of the window that was counted; None: since the counters began."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRateView:
+    """Packets to the destinations of one route, in all and in each second of the last minute."""
+
+    age_s: float | None
+    """When the interval began; None: when the counters began."""
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+    seconds: float | None
+    """Length of the interval."""
 
 
 TRAFFIC_VIEW_CLASSES = (
@@ -115,6 +139,7 @@ TRAFFIC_VIEW_CLASSES = (
     ProtocolTrafficView,
     PacketSizeView,
     RouteTrafficView,
+    RouteRateView,
 )
 
 _DATAPLANE_VIEWS = {
@@ -156,13 +181,24 @@ class DataplaneViews(Protocol):
         """Return whether an interface, or any if it is None, is counted."""
 
     def traffic(
-        self, table: TrafficTable, interface: str | None
+        self, request: ShowTraffic, /
     ) -> Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]:
-        """List the traffic of one interface, or of all together; `table` is not ROUTES."""
+        """List the traffic of one interface, or of all together; the table is not ROUTES."""
+
+    def protocol_totals(self, interface: str, /) -> Sequence[ProtocolTrafficView]:
+        """List the protocols of an interface since its counters began, whatever was cleared."""
 
     @property
     def routes_problem(self) -> str:
         """Why the traffic of routes is not counted; empty if it is."""
 
-    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
-        """Iterate over the routes with the most bytes, after chunks without a row."""
+    def route_traffic(
+        self, request: ShowTraffic, /
+    ) -> AsyncGenerator[Sequence[RouteTrafficView], None]:
+        """Iterate over the routes with the most traffic, after chunks without a row."""
+
+    def route_rates(self, prefix: Prefix, /) -> Sequence[RouteRateView]:
+        """List what a route has carried in all, and in each second; nothing for no route."""
+
+    def clear_traffic(self) -> None:
+        """Let the counters that are shown begin at zero."""

@@ -5,18 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from ipc.control import ControlType, Result, ResultCode
-from ipc.traffic import DataplaneTable, ShowDataplane, ShowTraffic, TrafficTable
+from ipc.traffic import (
+    ClearTraffic,
+    DataplaneTable,
+    ShowDataplane,
+    ShowRouteTraffic,
+    ShowTraffic,
+    TrafficTable,
+)
 from routed.control.answers import Answer, Dump, Final, Views
 from routed.control.caller import Caller
 from routed.control.daemon import Daemon
-from routed.control.traffic import dataplane_view_of, traffic_view_of
+from routed.control.traffic import (
+    DataplaneViews,
+    RouteRateView,
+    dataplane_view_of,
+    traffic_view_of,
+)
+from routed.model.prefix import Prefix
 
 __all__ = ["TRAFFIC_HANDLERS"]
 
 TOP_MAX = 1000
-"""Most routes in one answer."""
+"""Most rows in one answer."""
+WINDOW_MAX_S = 60
+"""Longest window of time: as long as counters are kept."""
 
 _NOT_CONFIGURED = "no traffic is counted: the configuration has no `dataplane: {interfaces: [...]}`"
+_NO_ROUTES = "the traffic of routes is not counted: "
 
 
 async def show_dataplane(daemon: Daemon, request: ShowDataplane, _caller: Caller) -> Answer:
@@ -32,20 +48,57 @@ async def show_dataplane(daemon: Daemon, request: ShowDataplane, _caller: Caller
 async def show_traffic(daemon: Daemon, request: ShowTraffic, _caller: Caller) -> Answer:
     """Answer with the traffic of one interface, or of all together."""
     dataplane = daemon.dataplane
-    if not dataplane.is_configured:
-        return _not_found(_NOT_CONFIGURED)
-    if not dataplane.counts(request.interface):
-        what = "no interface is" if request.interface is None else f"{request.interface} is not"
-        return _not_found(f"{what} counted; `show dataplane interfaces` has the reason")
+    if (refusal := _refusal(dataplane, request.interface)) is not None:
+        return refusal
+    if request.top is not None and not 1 <= request.top <= TOP_MAX:
+        return _usage(f"`top` is 1 to {TOP_MAX}, not {request.top}")
+    if request.last_s is not None and not 1 <= request.last_s <= WINDOW_MAX_S:
+        return _usage(f"`last` is 1s to {WINDOW_MAX_S}s, not {request.last_s:g}s")
     if request.table is TrafficTable.ROUTES:
         if dataplane.routes_problem:
-            return _not_found(f"the traffic of routes is not counted: {dataplane.routes_problem}")
-        if not 1 <= request.top <= TOP_MAX:
-            text = f"`top` is 1 to {TOP_MAX}, not {request.top}"
-            return Final(Result(ResultCode.USAGE, (text,)))
-        return Dump(traffic_view_of(request.table), dataplane.route_traffic(request.top))
-    found = dataplane.traffic(request.table, request.interface)
-    return Views(traffic_view_of(request.table), found)
+            return _not_found(_NO_ROUTES + dataplane.routes_problem)
+        return Dump(traffic_view_of(request.table), dataplane.route_traffic(request))
+    return Views(traffic_view_of(request.table), dataplane.traffic(request))
+
+
+async def show_route_traffic(daemon: Daemon, request: ShowRouteTraffic, _caller: Caller) -> Answer:
+    """Answer with the traffic of one route."""
+    dataplane = daemon.dataplane
+    if (refusal := _refusal(dataplane)) is not None:
+        return refusal
+    if dataplane.routes_problem:
+        return _not_found(_NO_ROUTES + dataplane.routes_problem)
+    try:
+        prefix = Prefix.parse(request.prefix)
+    except ValueError as error:
+        return _usage(str(error))
+    views = dataplane.route_rates(prefix)
+    if not views:
+        return _not_found(f"{prefix} is no route, and was none that has carried anything")
+    return Views(RouteRateView, views)
+
+
+async def clear_traffic(daemon: Daemon, _request: ClearTraffic, _caller: Caller) -> Answer:
+    """Let the counters that are shown begin at zero."""
+    dataplane = daemon.dataplane
+    if (refusal := _refusal(dataplane)) is not None:
+        return refusal
+    dataplane.clear_traffic()
+    return Final(Result(ResultCode.OK, ("the counters of `show traffic` begin at zero",)))
+
+
+def _refusal(dataplane: DataplaneViews, interface: str | None = None) -> Final | None:
+    """Say why there is no traffic to be shown of an interface, or of any."""
+    if not dataplane.is_configured:
+        return _not_found(_NOT_CONFIGURED)
+    if not dataplane.counts(interface):
+        what = "no interface is" if interface is None else f"{interface} is not"
+        return _not_found(f"{what} counted; `show dataplane interfaces` has the reason")
+    return None
+
+
+def _usage(text: str) -> Final:
+    return Final(Result(ResultCode.USAGE, (text,)))
 
 
 def _not_found(text: str) -> Final:
@@ -55,4 +108,6 @@ def _not_found(text: str) -> Final:
 TRAFFIC_HANDLERS: dict[ControlType, Any] = {
     ControlType.SHOW_DATAPLANE: show_dataplane,
     ControlType.SHOW_TRAFFIC: show_traffic,
+    ControlType.SHOW_ROUTE_TRAFFIC: show_route_traffic,
+    ControlType.CLEAR_TRAFFIC: clear_traffic,
 }

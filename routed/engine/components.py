@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 
 import trio
 
@@ -224,7 +225,8 @@ def build_components(
         resources.network_namespace,
     )
     reports = ParentReports()
-    dataplane = Dataplane(router.snapshot)
+    dataplane = Dataplane(router.snapshot, time.monotonic)
+    nursery.start_soon(dataplane.run)
     reporter = Reporter(facts, router, reports, parent, dataplane)
     servers = ClientServers(nursery, router, reporter, log)
     return Components(router, reports, servers, reporter, parent.queue, dataplane)

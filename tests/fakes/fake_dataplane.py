@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 
-from ipc.traffic import TrafficTable
+from ipc.traffic import ShowTraffic, TrafficTable
 from routed.control.traffic import (
     DataplaneInterfaceView,
     DataplaneProgramView,
     InterfaceTrafficView,
     PacketSizeView,
     ProtocolTrafficView,
+    RouteRateView,
     RouteTrafficView,
 )
 from routed.model.prefix import Prefix
@@ -47,6 +48,11 @@ ROUTE_TRAFFIC = (
     RouteTrafficView(Prefix.parse("2001:db8:1::/48"), False, 12, 1_104, 12, 1_104),
     RouteTrafficView(None, False, 3, 270, 0, 0),
 )
+ROUTE_RATES = (
+    RouteRateView(None, 900_000, 810_000_000, 2, 180, None),
+    RouteRateView(1.0, 100, 90_000, 0, 0, 1.0),
+    RouteRateView(2.1, 0, 0, 0, 0, 1.1),
+)
 
 
 @dataclass
@@ -54,6 +60,7 @@ class FakeDataplane:
     """Answers from the constants above."""
 
     is_configured: bool = True
+    clears: int = 0
 
     def attachments(self) -> Sequence[DataplaneInterfaceView]:
         return ATTACHMENTS
@@ -65,22 +72,36 @@ class FakeDataplane:
         return interface in (None, "eth0", "eth1")
 
     def traffic(
-        self, table: TrafficTable, interface: str | None
+        self, request: ShowTraffic, /
     ) -> Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]:
-        match table:
+        rows: list[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView] = []
+        match request.table:
             case TrafficTable.INTERFACES:
-                return [view for view in INTERFACE_TRAFFIC if interface in (None, view.interface)]
+                only = request.interface
+                rows += [view for view in INTERFACE_TRAFFIC if only in (None, view.interface)]
             case TrafficTable.PROTOCOLS:
-                return PROTOCOL_TRAFFIC if self.counts(interface) else []
+                rows += self.protocol_totals(request.interface)
             case TrafficTable.PACKET_SIZES:
-                return PACKET_SIZES
+                rows += PACKET_SIZES
             case TrafficTable.ROUTES:
-                return []
+                pass
+        return [replace(row, seconds=request.last_s) for row in rows[: request.top]]
+
+    def protocol_totals(self, interface: str | None, /) -> Sequence[ProtocolTrafficView]:
+        return PROTOCOL_TRAFFIC if self.counts(interface) else []
 
     @property
     def routes_problem(self) -> str:
         return "" if self.is_configured else "no-memory"
 
-    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
+    async def route_traffic(
+        self, request: ShowTraffic, /
+    ) -> AsyncGenerator[Sequence[RouteTrafficView], None]:
         yield []
-        yield ROUTE_TRAFFIC[:top]
+        yield [replace(row, seconds=request.last_s) for row in ROUTE_TRAFFIC[: request.top]]
+
+    def route_rates(self, prefix: Prefix, /) -> Sequence[RouteRateView]:
+        return ROUTE_RATES if prefix == ROUTE_TRAFFIC[0].prefix else []
+
+    def clear_traffic(self) -> None:
+        self.clears += 1

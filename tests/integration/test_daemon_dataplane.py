@@ -144,6 +144,83 @@ def test_a_count_stays_with_its_prefix_while_its_route_is_replaced(lab: Lab) -> 
     assert routes(lab)[prefix] == (total, total)
 
 
+def test_a_window_has_what_was_sent_in_it_and_a_clear_begins_again(lab: Lab) -> None:
+    host = address_of(lab, "B")
+    prefix = f"{host}/32"
+    send(lab, "A", "B")
+    wait_until(lambda: routes(lab).get(prefix) == (PACKETS, PACKETS), DEADLINE_S, "counted")
+
+    def window(*words: str) -> list[dict[str, Any]]:
+        return lab.routectl("R", "show", "traffic", *words, "last", "60s")
+
+    (row,) = (row for row in window("routes", "by", "packets") if row["prefix"] == prefix)
+    assert (row["received_packets"], row["sent_packets"]) == (PACKETS, PACKETS)
+    assert row["sent_bytes"] == PACKETS * FRAME
+    assert row["seconds"] > 0
+    (first,) = window("interfaces", "top", "1", "by", "packets")
+    assert first["sent_packets"] + first["received_packets"] >= PACKETS
+    (udp4,) = (
+        row for row in window("protocols", "interface", "eth-B")
+        if (row["family"], row["protocol"]) == ("ipv4", "udp")
+    )  # fmt: skip
+    assert udp4["sent_packets"] == PACKETS
+
+    def in_seconds() -> int:
+        rows = lab.routectl("R", "show", "traffic", "route", prefix)
+        assert rows[0]["sent_packets"] == PACKETS
+        return sum(row["sent_packets"] for row in rows[1:])
+
+    wait_until(lambda: in_seconds() == PACKETS, DEADLINE_S, "the second is over")
+    done = lab.run("R", lab.routectl_command("R", "clear", "traffic"))
+    assert done.returncode == 0, done.stderr
+    assert udp(lab, "eth-B") == (0, 0, 0, 0)
+    assert prefix not in routes(lab)
+    assert [row for row in window("routes") if row["prefix"] == prefix] == []
+    send(lab, "A", "B")
+    wait_until(lambda: routes(lab).get(prefix) == (PACKETS, PACKETS), DEADLINE_S, "counted again")
+    assert udp(lab, "eth-B")[2:] == (PACKETS, PACKETS * FRAME)
+    metrics = [row["text"] for row in lab.routectl("R", "show", "metrics")]
+    labels = 'direction="sent",interface="eth-B",family="ipv4",protocol="udp"'
+    assert f"routed_traffic_packets_total{{{labels}}} {2 * PACKETS}" in metrics
+
+
+def test_a_window_is_exact_while_the_route_is_replaced(lab: Lab) -> None:
+    """Each replacement gives the prefix another record; the counts of all are its own."""
+    host = address_of(lab, "B")
+    (hop,) = lab.routectl("R", "show", "route", host)[0]["next_hops"]
+    prefix, rounds = f"{host}/32", 2
+    wait_until(lambda: windowed(lab, prefix) is not None, DEADLINE_S, "the first sample")
+    for metric in range(1, rounds + 1):
+        with lab.popen("A", [sys.executable, "-c", _SEND, host]) as sender:
+            words = ["route", "replace", prefix, "via", hop["via"], "dev", hop["dev"]]
+            done = lab.run("R", lab.routectl_command("R", *words, "metric", str(metric)))
+            assert done.returncode == 0, done.stderr
+            assert sender.wait(DEADLINE_S) == 0
+    wait_until(
+        lambda: windowed(lab, prefix) == (rounds * PACKETS, rounds * PACKETS),
+        DEADLINE_S, "all are in the window",
+    )  # fmt: skip
+
+
+def windowed(lab: Lab, prefix: str) -> tuple[int, int] | None:
+    """Packets received and sent in the last minute, for a prefix; None without a sample."""
+    rows = lab.routectl("R", "show", "traffic", "routes", "top", "100", "last", "60s")
+    for row in rows:
+        if row["prefix"] == prefix:
+            return row["received_packets"], row["sent_packets"]
+    return (0, 0) if rows else None
+
+
+def test_impossible_windows_and_routes_are_refused(lab: Lab) -> None:
+    for words, status, why in (
+        (("routes", "last", "61s"), 2, "`last` is 1s to 60s, not 61s"),
+        (("interfaces", "top", "0"), 2, "`top` is 1 to 1000, not 0"),
+        (("route", "192.0.2.0/24"), 1, "192.0.2.0/24 is no route"),
+    ):
+        done = lab.run("R", lab.routectl_command("R", "show", "traffic", *words))
+        assert (done.returncode, why in done.stderr) == (status, True)
+
+
 def test_routes_beyond_the_configured_number_have_no_counter(
     build_lab: LabBuilder,
 ) -> None:

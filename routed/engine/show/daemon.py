@@ -111,7 +111,7 @@ class Reporter:
         self.recording = router.recording
         self.changes = router.changes
         self.dataplane = DataplaneReporter(
-            dataplane, parent.client, router.snapshot, lambda: router.config
+            dataplane, parent.client, router.snapshot, lambda: router.config, time.monotonic
         )
         self._facts = facts
         self._router = router

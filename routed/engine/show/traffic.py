@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack
+from typing import TypeVar, cast
 
-from ipc.traffic import TrafficTable
+import trio
+
+from ipc.traffic import ShowTraffic, TrafficOrder, TrafficTable
 from routed.config.schema import Config
 from routed.control.traffic import (
     DataplaneInterfaceView,
@@ -14,18 +18,26 @@ from routed.control.traffic import (
     InterfaceTrafficView,
     PacketSizeView,
     ProtocolTrafficView,
+    RouteRateView,
     RouteTrafficView,
 )
 from routed.dataplane.counters import LinkCounters
+from routed.dataplane.figures import NOTHING, Figures
 from routed.dataplane.layout import DIRECTIONS, SIZE_CLASSES
 from routed.engine.dataplane import Dataplane
 from routed.engine.parent_client import ParentClient
 from routed.imsg.dataplane import Attachment, ProgramReport
+from routed.model.prefix import Prefix
 from routed.snapshot.writer import FibSnapshot
 
 __all__ = ["DataplaneReporter"]
 
 _Views = Sequence[InterfaceTrafficView | ProtocolTrafficView | PacketSizeView]
+_Counted = TypeVar("_Counted", InterfaceTrafficView, ProtocolTrafficView)
+_Result = TypeVar("_Result")
+
+_TOP = 20
+"""Routes that are shown unless the client says how many."""
 
 
 class DataplaneReporter:
@@ -37,6 +49,7 @@ class DataplaneReporter:
         parent: ParentClient,
         snapshot: FibSnapshot,
         config: Callable[[], Config],
+        clock: Callable[[], float],
     ) -> None:
         """Show a dataplane.
 
@@ -45,7 +58,10 @@ class DataplaneReporter:
             parent: knows the programs.
             snapshot: knows the prefixes of records.
             config: returns the configuration in force.
+            clock: seconds, monotonic; that of the dataplane.
         """
+        self._clock = clock
+        self._turn = trio.Lock()
         self._dataplane = dataplane
         self._parent = parent
         self._snapshot = snapshot
@@ -83,21 +99,31 @@ class DataplaneReporter:
             if entry.slot >= 0 and interface in (None, entry.interface)
         ]
 
-    def traffic(self, table: TrafficTable, interface: str | None) -> _Views:
+    def traffic(self, request: ShowTraffic, /) -> _Views:
         """List the traffic of one interface, or of all together."""
-        counters = self._dataplane.counters
-        entries = self._counted(interface)
+        entries = self._counted(request.interface)
+        counters, seconds = self._dataplane.counters_since_clear(), None
+        if request.last_s is not None:
+            window = self._dataplane.counters_of_last(request.last_s)
+            counters, seconds = window if window is not None else (None, None)
         if counters is None:
             return []
-        match table:
+        match request.table:
             case TrafficTable.INTERFACES:
-                return [_interface_view(counters, entry) for entry in entries]
+                rows = [_interface_view(counters, entry, seconds) for entry in entries]
+                is_ordered = request.top is None and request.by is None
+                return rows if is_ordered else _first(rows, request)
             case TrafficTable.PROTOCOLS:
-                return _protocol_views(counters, entries)
+                return _first(_protocol_views(counters, entries, seconds), request)
             case TrafficTable.PACKET_SIZES:
-                return _size_views(counters, entries)
+                return _size_views(counters, entries, seconds)
             case TrafficTable.ROUTES:
                 return []  # see `route_traffic`
+
+    def protocol_totals(self, interface: str, /) -> Sequence[ProtocolTrafficView]:
+        """List the protocols of an interface since its counters began, whatever was cleared."""
+        counters = self._dataplane.counters
+        return [] if counters is None else _protocol_views(counters, self._counted(interface), None)
 
     @property
     def routes_problem(self) -> str:
@@ -107,8 +133,20 @@ class DataplaneReporter:
             return "`dataplane.routes` is 0, or the programs are not loaded"
         return mirror.problem
 
-    def route_traffic(self, top: int) -> Generator[Sequence[RouteTrafficView], None, None]:
-        """Iterate over the routes with the most bytes, after chunks without a row.
+    async def route_traffic(
+        self, request: ShowTraffic, /
+    ) -> AsyncGenerator[Sequence[RouteTrafficView], None]:
+        """Iterate over the routes with the most traffic, after chunks without a row."""
+        steps = self._totals(request) if request.last_s is None else self._window(request)
+        # A window has copies of all counters: of one request at a time.
+        async with AsyncExitStack() as turn:
+            if request.last_s is not None:
+                await turn.enter_async_context(self._turn)
+            for rows in steps:
+                yield rows
+
+    def _totals(self, request: ShowTraffic) -> Generator[Sequence[RouteTrafficView], None, None]:
+        """Make the rows of what was carried in all.
 
         A route among the largest either has an account, or is among the largest by the counters of
         its record alone: so no other record is looked at in detail.
@@ -116,8 +154,11 @@ class DataplaneReporter:
         accounts, records = self._dataplane.accounts, self._snapshot.records
         if accounts is None:
             return
-        largest = yield from _without_rows(accounts.largest(top))
-        figures = {
+        by_packets = request.by is TrafficOrder.PACKETS
+        largest = yield from _without_rows(
+            accounts.largest(request.top or _TOP, by_packets=by_packets)
+        )
+        figures: dict[Prefix | None, Figures] = {
             records.prefix(record): accounts.counted(record)
             for record in largest
             if records.is_current(record)
@@ -125,36 +166,101 @@ class DataplaneReporter:
         for prefix, former in accounts.accounts.items():
             record = self._snapshot.record_of(prefix)
             figures[prefix] = former.plus(accounts.counted(record)) if record else former
-        ordered = heapq.nsmallest(top, figures.items(), key=lambda item: (-item[1].bytes, item[0]))
-        yield [
-            RouteTrafficView(prefix, prefix in self._snapshot, *carried)
-            for prefix, carried in ordered
-        ]
         if any(accounts.counted(0)):
-            yield [RouteTrafficView(None, False, *accounts.counted(0))]
+            figures[None] = accounts.counted(0)
+        yield self._route_views(figures, request, None)
+
+    def _window(self, request: ShowTraffic) -> Generator[Sequence[RouteTrafficView], None, None]:
+        """Make the rows of what was carried in the last seconds."""
+        accounts, records = self._dataplane.accounts, self._snapshot.records
+        assert request.last_s is not None  # the caller has looked
+        if accounts is None:
+            return
+        now = self._clock()
+        found = yield from _without_rows(
+            accounts.carried_since(now - request.last_s, records.prefix)
+        )
+        if found is not None:
+            yield self._route_views(found.carried, request, now - found.began)
+
+    def _route_views(
+        self, figures: dict[Prefix | None, Figures], request: ShowTraffic, seconds: float | None
+    ) -> Sequence[RouteTrafficView]:
+        """Order routes by what they have carried; what has none comes last, beyond the `top`."""
+        others = figures.pop(None, NOTHING)
+        ordered = heapq.nsmallest(
+            request.top or _TOP,
+            figures.items(),
+            key=lambda item: (-_size_of(item[1], request.by), item[0]),
+        )
+        rows = [
+            RouteTrafficView(prefix, prefix in self._snapshot, *carried, seconds)
+            for prefix, carried in ordered
+            if prefix is not None
+        ]
+        if any(others):
+            rows.append(RouteTrafficView(None, False, *others, seconds))
+        return rows
+
+    def route_rates(self, prefix: Prefix, /) -> Sequence[RouteRateView]:
+        """List what a route has carried in all, and in each second; nothing for no route."""
+        accounts, record = self._dataplane.accounts, self._snapshot.record_of(prefix)
+        if accounts is None or not (record or prefix in accounts.accounts):
+            return []
+        total = accounts.accounts.get(prefix, NOTHING)
+        if record:
+            total = total.plus(accounts.counted(record))
+        rows = [RouteRateView(None, *total, None)]
+        ago = 0.0
+        for seconds, figures in reversed(accounts.rates_of(prefix, record)):
+            ago += seconds
+            rows.append(RouteRateView(round(ago, 1), *figures, round(seconds, 3)))
+        return rows
+
+    def clear_traffic(self) -> None:
+        """Let the counters that are shown begin at zero."""
+        self._dataplane.clear()
 
 
 def _without_rows(
-    steps: Generator[None, None, list[int]],
-) -> Generator[Sequence[RouteTrafficView], None, list[int]]:
+    steps: Generator[None, None, _Result],
+) -> Generator[Sequence[RouteTrafficView], None, _Result]:
     """Yield a chunk without rows for each step; returns the result of the steps."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return list(end.value)
+            return cast("_Result", end.value)
         yield []
 
 
-def _interface_view(counters: LinkCounters, entry: Attachment) -> InterfaceTrafficView:
+def _size_of(carried: Figures, by: TrafficOrder | None) -> int:
+    return carried.packets if by is TrafficOrder.PACKETS else carried.bytes
+
+
+def _first(rows: list[_Counted], request: ShowTraffic) -> list[_Counted]:
+    """Order rows by their traffic, and keep the first ones. Rows that are equal stay in order."""
+
+    def size(row: _Counted) -> int:
+        carried = Figures(
+            row.received_packets, row.received_bytes, row.sent_packets, row.sent_bytes
+        )
+        return _size_of(carried, request.by)
+
+    return sorted(rows, key=size, reverse=True)[: request.top]
+
+
+def _interface_view(
+    counters: LinkCounters, entry: Attachment, seconds: float | None
+) -> InterfaceTrafficView:
     received, sent = (counters.total(entry.slot, at) for at in range(len(DIRECTIONS)))
-    return InterfaceTrafficView(entry.interface, *received, *sent)
+    return InterfaceTrafficView(entry.interface, *received, *sent, seconds)
 
 
 def _protocol_views(
-    counters: LinkCounters, entries: Sequence[Attachment]
+    counters: LinkCounters, entries: Sequence[Attachment], seconds: float | None
 ) -> list[ProtocolTrafficView]:
-    """Add up the interfaces; the protocol with the most bytes comes first."""
+    """Add up the interfaces; in the order of the names."""
     sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for entry in entries:
         for direction in range(len(DIRECTIONS)):
@@ -162,17 +268,21 @@ def _protocol_views(
                 figures = sums[family, kind]
                 figures[2 * direction] += count.packets
                 figures[2 * direction + 1] += count.bytes
-    ordered = sorted(sums.items(), key=lambda item: (-item[1][1] - item[1][3], item[0]))
-    return [ProtocolTrafficView(family, kind, *figures) for (family, kind), figures in ordered]
+    return [
+        ProtocolTrafficView(family, kind, *Figures(*figures), seconds)
+        for (family, kind), figures in sorted(sums.items())
+    ]
 
 
-def _size_views(counters: LinkCounters, entries: Sequence[Attachment]) -> list[PacketSizeView]:
+def _size_views(
+    counters: LinkCounters, entries: Sequence[Attachment], seconds: float | None
+) -> list[PacketSizeView]:
     sums = {name: [0] * len(DIRECTIONS) for name in SIZE_CLASSES}
     for entry in entries:
         for direction in range(len(DIRECTIONS)):
             for name, packets in counters.sizes(entry.slot, direction):
                 sums[name][direction] += packets
-    return [PacketSizeView(name, *figures) for name, figures in sums.items()]
+    return [PacketSizeView(name, figures[0], figures[1], seconds) for name, figures in sums.items()]
 
 
 def _program_view(report: ProgramReport, memory_bytes: int) -> DataplaneProgramView:

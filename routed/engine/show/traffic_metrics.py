@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ipc.traffic import TrafficTable
-from routed.control.traffic import DataplaneViews, ProtocolTrafficView
+from routed.control.traffic import DataplaneViews
 from routed.metrics.exposition import Kind, MetricFamily
 
 __all__ = ["traffic_metrics"]
@@ -27,9 +26,7 @@ def traffic_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
     for entry in dataplane.attachments():
         name = entry.interface
         hooks.add(1, interface=name, hook=entry.hook, reason=entry.reason)
-        for row in dataplane.traffic(TrafficTable.PROTOCOLS, name):
-            if not isinstance(row, ProtocolTrafficView):
-                continue
+        for row in dataplane.protocol_totals(name):
             labels = {"interface": name, "family": row.family, "protocol": row.protocol}
             packets.add(row.received_packets, direction="received", **labels)
             packets.add(row.sent_packets, direction="sent", **labels)

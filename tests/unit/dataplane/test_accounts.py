@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from routed.dataplane.accounts import Figures, RouteAccounts
+from routed.dataplane.accounts import RouteAccounts
 from routed.dataplane.activity import Activity
+from routed.dataplane.figures import Figures
 from routed.dataplane.layout import ACTIVITY_BYTES, ROUTE_BYTES
 from routed.model.prefix import Prefix
 

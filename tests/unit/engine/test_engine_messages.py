@@ -47,7 +47,9 @@ def scene() -> Iterator[Scene]:
         router = cast("Any", SimpleNamespace(link_changed=links.append, config=None))
         reports = ParentReports()
         unused = cast("Any", None)
-        engine.components = Components(router, reports, unused, unused, unused, Dataplane(unused))
+        engine.components = Components(
+            router, reports, unused, unused, unused, Dataplane(unused, unused)
+        )
         yield engine, ours, links, reports
         memory.close()
 

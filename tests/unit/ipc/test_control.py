@@ -34,6 +34,7 @@ from ipc.control import (
     ShowRoutes,
     Welcome,
 )
+from ipc.traffic import ShowRouteTraffic
 
 MESSAGES: list[object] = [
     ClientHello(1),
@@ -62,6 +63,7 @@ SMALLEST: dict[type[Request], Request] = {
     RecordNup: RecordNup("on"),
     RouteChange: RouteChange(RouteOperation.ADD, (RouteAttributes("blackhole"),)),
     RouteRenew: RouteRenew(30.0),
+    ShowRouteTraffic: ShowRouteTraffic("10.0.0.0/8"),
 }
 """Smallest requests of classes that need arguments."""
 
@@ -108,12 +110,14 @@ def test_numbers_on_the_wire_never_change() -> None:
         "EXPLAIN": 20,
         "MONITOR": 21,
         "SNAPSHOT_OPEN": 30,
+        "SHOW_ROUTE_TRAFFIC": 31,
         "RELOAD": 40,
         "FIB": 41,
         "CONFIGURE": 43,
         "CLEAR_NEIGHBOR": 44,
         "LOG_LEVEL": 45,
         "RECORD": 46,
+        "CLEAR_TRAFFIC": 47,
         "ROUTE_CHANGE": 50,
         "ROUTE_RENEW": 51,
     }

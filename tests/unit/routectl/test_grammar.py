@@ -7,11 +7,13 @@ import shlex
 import pytest
 
 from ipc.control import REQUEST_TYPES, Role, SnapshotOpen
+from ipc.traffic import TrafficOrder
 from routectl.commands import TREE
 from routectl.grammar import (
     FIB_STATES,
     ROUTE_SOURCES,
     ROUTE_TYPES,
+    TRAFFIC_ORDERS,
     WATCH_TOPICS,
     Ask,
     Branch,
@@ -110,6 +112,7 @@ def test_every_request_of_the_protocol_has_a_command() -> None:
 def test_route_sources_and_types_are_the_daemons_own() -> None:
     assert tuple(source.label for source in RouteSource) == ROUTE_SOURCES
     assert tuple(state.value for state in FibState) == FIB_STATES
+    assert tuple(order.value for order in TrafficOrder) == TRAFFIC_ORDERS
     assert tuple(topic.value for topic in Topic) == WATCH_TOPICS
     assert tuple(route_type.name.lower() for route_type in RouteType) == ROUTE_TYPES
 
