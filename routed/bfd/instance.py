@@ -8,11 +8,24 @@ from that session's peer. Without one it belongs to the session that is configur
 address, link and kind (RFC 5880, section 6.8.6; RFC 5881, section 3; RFC 5883, section 4). Nothing
 that a packet says makes a session, so the memory is bounded by the configuration.
 
+While a session without a key is up, a packet without this system's discriminator must come from the
+port that the peer sends from: a user of the peer's machine can send from its address, but not from
+that port. A peer that was started again on another port is noticed when the detection time ends.
+
+A session with a key gets another discriminator when the sequence numbers of its peer are forgotten
+(RFC 5880, section 6.3, permits it): recorded packets name the former one, so repeating them does
+not bring the session up again.
+
 Invariants:
     Discriminators are random, unique among the sessions, and never 0.
     Each dropped packet is counted once: by its session if that was found, else here.
 
-Cost: a packet costs a dictionary look-up; a timer costs one operation on a heap.
+Bounds: timers that were replaced stay on the heap until their time; when they are more than
+STALE_TIMERS_MAX and the sessions, all are removed, so packets that move a timer again and again
+fill no memory.
+
+Cost: a packet costs four dictionary look-ups, whatever the number of sessions; a timer costs one
+operation on a heap.
 """
 
 from __future__ import annotations
@@ -27,12 +40,14 @@ from typing import NamedTuple
 from routed.bfd.outputs import BfdOutput
 from routed.bfd.session import Session
 from routed.bfd.wire import ControlPacket, DecodeError, decode
-from routed.model.bfd import BfdDrop, BfdReport, BfdSettings
+from routed.model.bfd import BfdDrop, BfdReport, BfdSettings, BfdState
 from routed.model.prefix import Address
 
 __all__ = ["BfdInstance", "Origin"]
 
 HOP_LIMIT = 255
+
+STALE_TIMERS_MAX = 64
 
 
 class Origin(NamedTuple):
@@ -46,6 +61,7 @@ class Origin(NamedTuple):
     hop_limit: int | None
     is_multihop: bool
     """Whether it came to the port of multihop sessions."""
+    source_port: int = 0
 
 
 class _Identity(NamedTuple):
@@ -71,7 +87,7 @@ class BfdInstance:
         self._rng = rng
         self._sessions: dict[str, Session] = {}
         self._by_discriminator: dict[int, Session] = {}
-        self._by_peer: dict[Address, list[Session]] = {}
+        self._by_identity: dict[_Identity, Session] = {}
         self._due: list[tuple[float, int, Session]] = []
         self._order = itertools.count()
         self._outputs: list[BfdOutput] = []
@@ -106,12 +122,13 @@ class BfdInstance:
         try:
             packet, section = decode(data)
             session = self._find(packet, origin)
-            _check_origin(session.settings, origin)
+            _check_origin(session, packet, origin)
             session.receive(packet, data, section, now)
         except DecodeError as error:
             counts = self.dropped if session is None else session.dropped
             counts[error.reason] += 1
             return
+        session.remote_port = origin.source_port
         self._finish(session)
 
     def handle_timer(self, now: float) -> None:
@@ -121,7 +138,9 @@ class BfdInstance:
             if due != session.scheduled_at:
                 continue  # it was scheduled for an earlier moment meanwhile, or removed
             session.scheduled_at = float("inf")
-            session.handle_timer(now)
+            has_forgotten = session.handle_timer(now)
+            if has_forgotten and session.settings.key is not None:
+                self._renew_discriminator(session)
             self._finish(session)
 
     def next_timer(self) -> float | None:
@@ -140,6 +159,11 @@ class BfdInstance:
             session.send_errors += 1
 
     # --- for display
+
+    @property
+    def timers(self) -> int:
+        """The number of timers on the heap, replaced ones included."""
+        return len(self._due)
 
     @property
     def names(self) -> list[str]:
@@ -161,7 +185,7 @@ class BfdInstance:
         session = Session(settings, self._new_discriminator(), self._rng, now)
         self._sessions[settings.name] = session
         self._by_discriminator[session.discriminator] = session
-        self._by_peer.setdefault(settings.peer, []).append(session)
+        self._by_identity[_identity(settings)] = session
         self._finish(session)
 
     def _remove(self, session: Session, now: float) -> None:
@@ -170,10 +194,12 @@ class BfdInstance:
         session.scheduled_at = float("nan")  # equal to no moment
         del self._sessions[session.settings.name]
         del self._by_discriminator[session.discriminator]
-        of_peer = self._by_peer[session.settings.peer]
-        of_peer.remove(session)
-        if not of_peer:
-            del self._by_peer[session.settings.peer]
+        del self._by_identity[_identity(session.settings)]
+
+    def _renew_discriminator(self, session: Session) -> None:
+        del self._by_discriminator[session.discriminator]
+        session.discriminator = self._new_discriminator()
+        self._by_discriminator[session.discriminator] = session
 
     def _new_discriminator(self) -> int:
         while True:
@@ -192,8 +218,11 @@ class BfdInstance:
             if session is None:
                 raise DecodeError(BfdDrop.YOUR_DISCRIMINATOR)
             return session
-        for session in self._by_peer.get(origin.source, ()):
-            if _fits(session.settings, origin):
+        # The most specific session first: an address and a link that are configured are its own.
+        for source, ifindex in itertools.product((origin.destination, None), (origin.ifindex, 0)):
+            identity = _Identity(origin.source, source, ifindex, origin.is_multihop)
+            session = self._by_identity.get(identity)
+            if session is not None:
                 return session
         raise DecodeError(BfdDrop.NO_SESSION)
 
@@ -204,6 +233,9 @@ class BfdInstance:
         if due < session.scheduled_at:
             session.scheduled_at = due
             heapq.heappush(self._due, (due, next(self._order), session))
+            if len(self._due) > 2 * len(self._sessions) + STALE_TIMERS_MAX:
+                self._due = [each for each in self._due if each[0] == each[2].scheduled_at]
+                heapq.heapify(self._due)
 
 
 def _identity(settings: BfdSettings) -> _Identity:
@@ -220,13 +252,17 @@ def _fits(settings: BfdSettings, origin: Origin) -> bool:
     )
 
 
-def _check_origin(settings: BfdSettings, origin: Origin) -> None:
-    """Check what a packet's discriminator does not prove.
+def _check_origin(session: Session, packet: ControlPacket, origin: Origin) -> None:
+    """Check what a packet's discriminator does not prove, or what its absence leaves open.
 
     Raises:
         DecodeError: another system, link or port; or it was forwarded by a router.
     """
-    if not _fits(settings, origin):
+    if not _fits(session.settings, origin):
         raise DecodeError(BfdDrop.SOURCE)
     if not origin.is_multihop and origin.hop_limit != HOP_LIMIT:
         raise DecodeError(BfdDrop.HOP_LIMIT)
+    is_proved = packet.your_discriminator or session.settings.key is not None
+    is_up = session.state is BfdState.UP
+    if is_up and not is_proved and origin.source_port != session.remote_port:
+        raise DecodeError(BfdDrop.SOURCE_PORT)

@@ -21,6 +21,10 @@ Invariants:
     Not up: Desired Min TX is at least SLOW_TX_US. Up: it is the configured one.
     The other system's discriminator is 0 unless a valid packet came within the detection time.
     A change of the state sends a packet at once.
+
+Bounds: a session comes up UPS_BURST times at once, and then once in UP_PERIOD_S; further packets
+that would take it up are dropped. Each change of a session makes the engine select routes again, so
+a peer must not decide how often that happens.
 """
 
 from __future__ import annotations
@@ -35,10 +39,15 @@ from routed.bfd.transitions import DIAGNOSTICS, RECEIVED, TRANSITIONS, BfdEvent
 from routed.bfd.wire import ControlPacket, DecodeError, encode
 from routed.model.bfd import BfdDiagnostic, BfdDrop, BfdReport, BfdSettings, BfdState
 
-__all__ = ["SLOW_TX_US", "Session"]
+__all__ = ["SLOW_TX_US", "UPS_BURST", "UP_PERIOD_S", "Session"]
 
 SLOW_TX_US = 1_000_000
 """Least Desired Min TX Interval of a session that is not up (RFC 5880, section 6.8.3)."""
+
+UPS_BURST = 16
+"""Times that a session comes up without a pause."""
+UP_PERIOD_S = 2.0
+"""After them: the shortest time between two."""
 
 _US = 1e-6
 _NEVER = math.inf
@@ -54,7 +63,7 @@ class Session:
 
         Args:
             settings: what the session is to do.
-            discriminator: unique on this system, and not 0.
+            discriminator: unique on this system, and not 0; may be replaced later.
             rng: for jitter and the first sequence number.
             now: seconds, monotonic.
         """
@@ -67,6 +76,8 @@ class Session:
         """Packets that the network did not take; counted by the adapter."""
         self.scheduled_at = _NEVER
         """When the instance will call `handle_timer`; the instance's."""
+        self.remote_port = 0
+        """UDP port that the last valid packet came from; the instance's."""
         self._rng = rng
         self._auth = AuthState(rng.getrandbits(32))
         self._diagnostic = BfdDiagnostic.NONE
@@ -83,6 +94,7 @@ class Session:
         self._received_at: float | None = None
         """When the last valid packet came; None before the first, and after it was forgotten."""
         self._changed_at = now
+        self._ups = _UpBudget(now)
         self._has_been_up = False
         self._packets_sent = self._packets_received = self._times_up = self._times_down = 0
         self._outputs: list[BfdOutput] = []
@@ -100,13 +112,16 @@ class Session:
             now: seconds, monotonic.
 
         Raises:
-            DecodeError: the packet is dropped; nothing has changed.
+            DecodeError: the packet is dropped; nothing has changed but the sequence number.
         """
         key = self.settings.key
         if packet.is_authenticated is not (key is not None):
             raise DecodeError(BfdDrop.AUTHENTICATION)
         if key is not None:
             self._auth.verify(data, section, key, self.settings.multiplier)
+        leads_up = packet.state in (BfdState.DOWN, BfdState.INIT)
+        if self.state is BfdState.DOWN and leads_up and not self._ups.has_one(now):
+            raise DecodeError(BfdDrop.FLAPPING)
         self._packets_received += 1
         remote = self._remote
         remote.record(packet)
@@ -118,12 +133,17 @@ class Session:
             self._send(now, is_final=True)
         self._hasten(now)
 
-    def handle_timer(self, now: float) -> None:
-        """Do what is due: the detection time before a transmission."""
+    def handle_timer(self, now: float) -> bool:
+        """Do what is due: the detection time before a transmission.
+
+        Returns:
+            Whether the sequence number of the other system was forgotten.
+        """
+        has_forgotten = now >= self._forgotten_at()
         if now >= self._detection_ends_at():
             self._fire(BfdEvent.EXPIRED, now)
             self._remote.discriminator = 0
-        if now >= self._forgotten_at():
+        if has_forgotten:
             self._received_at = None
             self._auth.forget()
         if now >= self._next_tx:
@@ -131,6 +151,7 @@ class Session:
                 self._send(now)
             else:
                 self._next_tx = _NEVER
+        return has_forgotten
 
     def reconfigure(self, settings: BfdSettings, now: float) -> None:
         """Apply other timers, or another key, without taking the session down.
@@ -168,6 +189,7 @@ class Session:
             self._diagnostic = BfdDiagnostic.NONE
             self._has_been_up = True
             self._times_up += 1
+            self._ups.spend()
         else:
             self._diagnostic = DIAGNOSTICS.get(event, self._diagnostic)
             self._times_down += old is BfdState.UP
@@ -301,6 +323,25 @@ class Session:
             send_errors=self.send_errors,
             dropped={reason.value: count for reason, count in self.dropped.items()},
         )
+
+
+class _UpBudget:
+    """How often the session may come up."""
+
+    __slots__ = ("_changed_at", "_left")
+
+    def __init__(self, now: float) -> None:
+        self._left = float(UPS_BURST)
+        self._changed_at = now
+
+    def has_one(self, now: float) -> bool:
+        """Return whether it may come up now."""
+        gained = (now - self._changed_at) / UP_PERIOD_S
+        self._left, self._changed_at = min(self._left + gained, UPS_BURST), now
+        return self._left >= 1
+
+    def spend(self) -> None:
+        self._left -= 1
 
 
 class _Remote:

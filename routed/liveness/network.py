@@ -202,13 +202,16 @@ def _waiting(receiver: _Receiver) -> Iterator[tuple[bytes, Origin]]:
             )
         except OSError:  # none is left, or an error of an earlier packet
             return
-        yield data, _origin(ancillary, source[0], is_multihop=receiver.is_multihop)
+        yield data, _origin(ancillary, source[:2], is_multihop=receiver.is_multihop)
 
 
-def _origin(ancillary: list[tuple[int, int, bytes]], source: str, *, is_multihop: bool) -> Origin:
+def _origin(
+    ancillary: list[tuple[int, int, bytes]], source: tuple[str, int], *, is_multihop: bool
+) -> Origin:
     info = receiving.read_ancillary(ancillary)
     destination = None if info.destination is None else Address.unpack(info.destination)
-    return Origin(_parsed(source), destination, info.ifindex or 0, info.hop_limit, is_multihop)
+    ifindex, (text, port) = info.ifindex or 0, source
+    return Origin(_parsed(text), destination, ifindex, info.hop_limit, is_multihop, port)
 
 
 @functools.lru_cache(maxsize=1024)

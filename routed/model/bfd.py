@@ -89,12 +89,17 @@ class BfdDrop(enum.Enum):
     """No session is configured for the sender."""
     SOURCE = "source"
     """The discriminator belongs to a session with another system."""
+    SOURCE_PORT = "source_port"
+    """The session is up, and the packet neither names its discriminator nor comes from the port
+    that the other system sends from."""
     HOP_LIMIT = "hop_limit"
     """Not 255 on a single hop (RFC 5881, section 5)."""
     AUTHENTICATION = "authentication"
     """Missing, unexpected, of another type or key, or wrong."""
     SEQUENCE = "sequence"
     """A replay, by the rules of RFC 5880, section 6.7."""
+    FLAPPING = "flapping"
+    """The packet would take the session up, which has come up too often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,19 @@ from collections.abc import Callable
 
 import pytest
 
-from routed.bfd.instance import BfdInstance, Origin
+from routed.bfd import instance as bfd_instance
+from routed.bfd.auth import AuthState, section_bytes
+from routed.bfd.instance import STALE_TIMERS_MAX, BfdInstance, Origin
 from routed.bfd.outputs import SendControl
 from routed.bfd.wire import ControlPacket, decode, encode
-from routed.model.bfd import BfdDiagnostic, BfdDrop, BfdSettings, BfdState
+from routed.model.bfd import (
+    BfdAuthType,
+    BfdDiagnostic,
+    BfdDrop,
+    BfdKey,
+    BfdSettings,
+    BfdState,
+)
 from routed.model.prefix import Address
 from tests.fakes.bfd_pair import A, B, settings
 
@@ -197,6 +206,147 @@ def test_a_flood_makes_no_session_and_no_timer() -> None:
     assert len(instance) == 1
     assert instance.outputs() == []
     assert drops(instance) == {"no_session": 2000}
+
+
+def test_a_peer_that_moves_its_timers_again_and_again_fills_no_memory() -> None:
+    """Each far timer that a near one replaces stays on the heap until then: 70 minutes here."""
+    instance = made(settings(), settings(OTHER, "t"))
+    now = 0.0
+    far = known(instance)._replace(
+        state=BfdState.DOWN, multiplier=255, desired_min_tx_us=2**32 - 1,
+        required_min_rx_us=2**32 - 1,
+    )  # fmt: skip
+    near = far._replace(required_min_rx_us=10_000)
+    for number in range(4000):
+        instance.receive_datagram(encode(near if number % 2 else far), FROM_B, now)
+        instance.handle_timer(now)
+        now += 1.5
+        instance.handle_timer(now)
+        instance.outputs()
+    assert instance.timers <= 2 * len(instance) + STALE_TIMERS_MAX
+    instance.handle_timer(now + 1e6)
+    assert instance.outputs(), "a timer that counts was not removed"
+
+
+def test_a_packet_costs_the_same_whatever_the_number_of_sessions_with_its_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand links may lead to the same link-local address."""
+    fitted = list[object]()
+    fits = bfd_instance._fits
+
+    def counted(wanted: BfdSettings, origin: Origin) -> bool:
+        fitted.append(wanted)
+        return fits(wanted, origin)
+
+    monkeypatch.setattr(bfd_instance, "_fits", counted)
+    instance = made(*[settings(B, str(number), ifindex=number) for number in range(1, 1001)])
+    for ifindex in (1, 1000, 2000):
+        instance.receive_datagram(encode(HELLO), FROM_B._replace(ifindex=ifindex), 0.0)
+    assert len(fitted) == 2
+    assert (state(instance, "1"), state(instance, "1000")) == (BfdState.INIT, BfdState.INIT)
+    assert drops(instance) == {"no_session": 1}
+
+
+def test_the_most_specific_session_gets_the_first_packet() -> None:
+    instance = made(
+        settings(B, "any"), settings(B, "link", ifindex=7), settings(B, "own", source=A)
+    )
+    instance.receive_datagram(encode(HELLO), FROM_B, 0.0)
+    instance.receive_datagram(encode(HELLO), FROM_B._replace(destination=OTHER), 0.0)
+    instance.receive_datagram(encode(HELLO), FROM_B._replace(destination=OTHER, ifindex=8), 0.0)
+    assert [state(instance, name) for name in ("own", "link", "any")] == [BfdState.INIT] * 3
+
+
+FORGED = FROM_B._replace(source_port=55_555)
+
+
+def up(key: BfdKey | None = None) -> tuple[BfdInstance, AuthState]:
+    """A session that is up, with a peer that sends from one port."""
+    instance, signer = made(settings(key=key)), AuthState(5)
+    for step in (BfdState.DOWN, BfdState.INIT):
+        packet = known(instance)._replace(state=step)
+        instance.receive_datagram(signed(packet, key, signer), FROM_B, 0.0)
+    assert state(instance) is BfdState.UP
+    return instance, signer
+
+
+def signed(packet: ControlPacket, key: BfdKey | None, signer: AuthState) -> bytes:
+    data = encode(packet, section_bytes(key))
+    return data if key is None else signer.sign(data, key)
+
+
+@pytest.mark.parametrize("forged", [BfdState.DOWN, BfdState.ADMIN_DOWN])
+def test_a_user_of_the_peers_machine_takes_no_session_down(forged: BfdState) -> None:
+    """It has the peer's address and hop limit, but neither the port nor the discriminator."""
+    instance, _ = up()
+    for _ in range(10):
+        instance.receive_datagram(encode(HELLO._replace(state=forged)), FORGED, 0.1)
+    assert state(instance) is BfdState.UP
+    assert drops(instance) == {"source_port": 10}
+
+
+def test_a_peer_that_has_lost_us_is_heard_at_once() -> None:
+    """It names no discriminator any more, and sends from the port that it had."""
+    instance, _ = up()
+    instance.receive_datagram(encode(HELLO), FROM_B, 0.1)
+    assert state(instance) is BfdState.DOWN
+
+
+def test_a_peer_that_was_started_again_is_heard_after_the_detection_time() -> None:
+    instance, _ = up()
+    instance.receive_datagram(encode(HELLO), FORGED, 0.1)
+    instance.handle_timer(10.0)
+    assert state(instance) is BfdState.DOWN
+    instance.receive_datagram(encode(HELLO), FORGED, 10.1)
+    assert state(instance) is BfdState.INIT
+
+
+def test_a_peer_that_proves_itself_may_change_its_port() -> None:
+    instance, _ = up()
+    instance.receive_datagram(encode(known(instance)), FORGED, 0.1)
+    instance.receive_datagram(encode(HELLO), FROM_B, 0.1)
+    assert state(instance) is BfdState.UP
+    instance.receive_datagram(encode(HELLO), FORGED, 0.1)
+    assert state(instance) is BfdState.DOWN
+
+
+SHA1 = BfdKey(BfdAuthType.METICULOUS_KEYED_SHA1, 1, b"secret")
+
+
+def test_a_key_is_a_proof() -> None:
+    instance, signer = up(SHA1)
+    instance.receive_datagram(signed(HELLO, SHA1, signer), FORGED, 0.1)
+    assert state(instance) is BfdState.DOWN
+
+
+def test_recorded_packets_bring_no_session_up_again() -> None:
+    """The peer is gone for so long that its sequence numbers are forgotten, and somebody repeats
+    all that it sent."""
+    instance, signer = made(settings(key=SHA1)), AuthState(5)
+    recorded = [
+        signed(known(instance)._replace(state=step), SHA1, signer)
+        for step in (BfdState.DOWN, BfdState.INIT, BfdState.UP, BfdState.UP)
+    ]
+    before = known(instance).your_discriminator
+    for number, data in enumerate(recorded):
+        instance.receive_datagram(data, FROM_B, number / 10)
+    assert state(instance) is BfdState.UP
+    instance.handle_timer(5.0)
+    instance.handle_timer(20.0)
+    assert state(instance) is BfdState.DOWN
+    assert known(instance).your_discriminator != before
+    for number, data in enumerate(recorded):
+        instance.receive_datagram(data, FROM_B, 20 + number / 10)
+    assert state(instance) is BfdState.DOWN
+    assert drops(instance) == {"your_discriminator": 4}
+
+
+def test_a_session_without_a_key_keeps_its_discriminator() -> None:
+    instance, _ = up()
+    before = known(instance).your_discriminator
+    instance.handle_timer(20.0)
+    assert known(instance).your_discriminator == before
 
 
 def test_packets_that_the_network_did_not_take_are_counted() -> None:

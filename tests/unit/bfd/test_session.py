@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from routed.bfd.session import SLOW_TX_US
+from routed.bfd.session import SLOW_TX_US, UP_PERIOD_S, UPS_BURST
 from routed.bfd.wire import ControlPacket, decode, encode
 from routed.model.bfd import (
     BfdAuthType,
@@ -287,3 +287,25 @@ def test_a_new_key_takes_effect_on_both_sides_without_a_new_session() -> None:
     made.configure(1, settings(A, key=other))
     made.run_until(UP, UP)
     assert made.report(0).local_discriminator == before
+
+
+def test_a_peer_that_flaps_does_not_decide_how_often_routes_are_selected() -> None:
+    """It goes down and comes up a hundred times a second, for a minute."""
+    made = BfdPair(settings(), settings(A))
+    made.run_until(BfdState.UP, BfdState.UP)
+    discriminator = made.report(0).local_discriminator
+    peer = made.report(0).remote_discriminator
+    made.loses = lambda _side: True
+    before, began = made.report(0).times_up, made.now
+    for step in range(3000):
+        state = (BfdState.DOWN, BfdState.INIT)[step % 2]
+        made.give(0, encode(ControlPacket(
+            state, BfdDiagnostic.NONE, 3, peer, discriminator, 50_000, 50_000
+        )))  # fmt: skip
+        made.run(0.02)
+    seconds = made.now - began
+    changes = made.report(0).times_up - before
+    assert UPS_BURST <= changes + 1 <= UPS_BURST + seconds / UP_PERIOD_S + 1
+    assert made.report(0).dropped["flapping"] > 1000
+    made.loses = lambda _side: False
+    made.run_until(BfdState.UP, BfdState.UP, within_s=10.0)
