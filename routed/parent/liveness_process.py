@@ -6,7 +6,10 @@
                       watcher   pidfd: the process has ended
 
 The process faces the network, so its messages are not trusted. It has few to send: another message,
-a descriptor, or a hello of another version ends it. So does missing PINGS_MISSED_MAX pings.
+more of them than this process waits for, a descriptor, or a hello of another version ends it. So
+does missing PINGS_MISSED_MAX pings.
+
+Bounds: QUEUE_MAX sessions and sockets wait for a process that does not read; then it is ended.
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_or_problem
 from routed.imsg.liveness import (
     LIVENESS_CLASSES,
+    BfdConfigured,
     LivenessEnd,
     LivenessStop,
     check_liveness_message,
 )
 from routed.imsg.messages import EngineHello, Ping, Pong
 from routed.log.logger import Logger
+from routed.model.bfd import BFD_SESSIONS_MAX
 from routed.parent.engine_process.output import EngineOutput
 from routed.parent.engine_process.spawn import EngineProcess
 
@@ -42,6 +47,9 @@ PINGS_MISSED_MAX = 6
 """Pings are counted instead of seconds, so that a stop of the parent itself does not count."""
 
 HELLO_TIMEOUT_S = 30.0
+QUEUE_MAX = 16 * BFD_SESSIONS_MAX
+"""Messages that wait, each counted with its sessions: a few MB."""
+
 STOP_TIMEOUT_S = 1.0
 """Time that the process has to notify the other systems that its sessions end."""
 
@@ -64,6 +72,8 @@ class LivenessSession:
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer)
         self._output = EngineOutput(process.output_fd, self._log_output)
         self._messages: deque[tuple[object, int | None]] = deque()
+        self._queued = 0
+        """Of the messages that wait; see QUEUE_MAX."""
         self._has_messages = trio.Event()
         self._has_greeted = trio.Event()
         self._ended = trio.Event()
@@ -78,6 +88,11 @@ class LivenessSession:
             return
         self._messages.append((message, descriptor))
         self._has_messages.set()
+        was_full = self._queued > QUEUE_MAX
+        self._queued += _weight(message)
+        if self._queued > QUEUE_MAX and not was_full:
+            self._log.emit("liveness-misbehaved", problem="it does not read its messages")
+            self.kill()
 
     async def wait_greeted(self) -> bool:
         """Wait for the hello. Returns False, and kills the process, if it is late."""
@@ -136,6 +151,7 @@ class LivenessSession:
             self._has_messages = trio.Event()
             while self._messages:
                 message, descriptor = self._messages.popleft()
+                self._queued -= _weight(message)
                 try:
                     await self._send(message, descriptor)
                 except ChannelClosed:
@@ -173,8 +189,12 @@ class LivenessSession:
         )
         message: object = codec.decode(message_class, frame.body)
         match message:
-            case Pong():
+            case Pong() if self._pings_missed:
                 self._pings_missed = 0
+            case Pong():
+                raise IpcError("PONG without a ping")
+            case EngineHello() if self.is_running:
+                raise IpcError("HELLO for the second time")
             case EngineHello() if message == hello_of_this_process():
                 self._channel.refuse_descriptors()
                 self.is_running = True
@@ -194,3 +214,8 @@ class LivenessSession:
 
     def _log_output(self, line: str) -> None:
         self._log.emit("liveness-output", line=line)
+
+
+def _weight(message: object) -> int:
+    """Return what a message counts while it waits."""
+    return 1 + (len(message.sessions) if isinstance(message, BfdConfigured) else 0)
