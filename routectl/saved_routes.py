@@ -97,7 +97,7 @@ def _link_name(ifindex: int) -> str:
     """
     try:
         return socket.if_indextoname(ifindex)
-    except OSError:
+    except (OSError, OverflowError):  # a file may have a number that no index can be
         raise ValueError(f"there is no interface with the index {ifindex} here") from None
 
 

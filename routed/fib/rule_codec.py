@@ -198,7 +198,7 @@ def encode_rule(rule: PolicyRule, protocol: int, sequence: int, *, is_removal: b
 def _attributes_of(rule: PolicyRule) -> list[tuple[str, object]]:
     defaults = PolicyRule._field_defaults
     found: list[tuple[str, object]] = [
-        (name, getattr(rule, field))
+        (name, _plain_value(getattr(rule, field)))
         for name, field in _PLAIN_ATTRIBUTES.items()
         if field not in defaults or getattr(rule, field) != defaults[field]
     ]
@@ -207,7 +207,7 @@ def _attributes_of(rule: PolicyRule) -> list[tuple[str, object]]:
             found.append((name, str(prefix.address)))
     if rule.table_id:
         found.append(("FRA_TABLE", rule.table_id))
-    if rule.fwmask:
+    if rule.fwmark or rule.fwmask:  # a rule of others may have bits outside its mask
         found += [("FRA_FWMARK", rule.fwmark), ("FRA_FWMASK", rule.fwmask)]
     if rule.is_l3mdev:
         found.append(("FRA_L3MDEV", 1))
@@ -216,6 +216,11 @@ def _attributes_of(rule: PolicyRule) -> list[tuple[str, object]]:
     if rule.uids is not None:
         found.append(("FRA_UID_RANGE", f"{rule.uids.first}:{rule.uids.last}"))
     return found + _newer_attributes_of(rule)
+
+
+def _plain_value(value: object) -> object:
+    """Return a number as it is, and the name of an interface as the kernel's bytes."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def _newer_attributes_of(rule: PolicyRule) -> list[tuple[str, object]]:

@@ -26,6 +26,7 @@ from routed.config.schema import FibConfig, StaticConfig
 from routed.config.written import written_item
 from routed.fib.rule_codec import InexpressibleRuleError, read_rule
 from routed.kernel_import.entries import (
+    UNPRINTABLE,
     InexpressibleError,
     Surroundings,
     rule_entries,
@@ -161,10 +162,12 @@ def _add_rules(draft: _Draft, messages: Iterable[NetlinkMessage], choice: Import
             continue
         if seen is None or seen.protocol == _KERNEL_PROTOCOL or _is_kernels(seen.rule):
             continue
-        if seen.protocol in choice.protocols or seen.protocol == _UNSPEC_PROTOCOL:
-            chosen.append(seen.rule)
-        else:
+        if seen.protocol not in choice.protocols and seen.protocol != _UNSPEC_PROTOCOL:
             draft.left_out.append(f"rule {seen.rule}: of protocol {seen.protocol}")
+        elif not all(name is None or name.isprintable() for name in (seen.rule.iif, seen.rule.oif)):
+            draft.left_out.append(f"rule {seen.rule}: {UNPRINTABLE}")
+        else:
+            chosen.append(seen.rule)
     draft.rules = rule_entries(chosen)
 
 

@@ -23,7 +23,10 @@ from routed.model.prefix import Family
 from routed.model.rule import PolicyRule
 from routed.netlink.route_message import RouteHop, RouteMessage, type_name
 
-__all__ = ["InexpressibleError", "Surroundings", "rule_entries", "static_entry"]
+__all__ = ["UNPRINTABLE", "InexpressibleError", "Surroundings", "rule_entries", "static_entry"]
+
+UNPRINTABLE = "the name of the interface has characters that no file can have"
+"""The reason why a route or rule of such an interface is left out."""
 
 _TYPES = {member.value: member for member in StaticType}
 _ATTRIBUTES = {option.key: option for option in options_of(AttributesConfig)}
@@ -117,7 +120,7 @@ def _link_of(hop: RouteHop, around: Surroundings) -> str | None:
         return None
     name = around.name_of(hop.ifindex)
     if not name.isprintable():
-        raise InexpressibleError("the name of the interface has characters that no file can have")
+        raise InexpressibleError(UNPRINTABLE)
     return name
 
 

@@ -232,7 +232,10 @@ def _metrics(payload: bytes) -> Iterator[tuple[str, str]]:
 
 def _metric_text(number: int, value: bytes) -> str:
     if number == _RTAX_CONGCTL:
-        return value.rstrip(b"\0").decode("ascii", "replace")
+        name = value.rstrip(b"\0").decode("latin-1")
+        if not (name.isascii() and name.isprintable() and name.split() == [name]):
+            raise NetlinkDecodeError(f"{name!a} as a name of a congestion control")
+        return name
     amount = decode_u32(value)
     if number in _MILLISECONDS:
         return f"{amount // _MILLISECONDS[number]}ms"

@@ -21,8 +21,7 @@ import random
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ipc import codec
@@ -85,23 +84,14 @@ from tests.fakes.fake_wire import link_settings, router_id
 from tests.fakes.fib_writer import add, gathered, hop
 from tests.fakes.nup_pair import PEER, heartbeat
 from tests.fakes.wired_samples import sample
+from tests.fuzz.liveness_targets import LIVENESS_TARGETS
+from tests.fuzz.route_targets import ROUTE_TARGETS
+from tests.fuzz.target import Target, frame_with, frames_of
 
 __all__ = ["CORPUS", "TARGETS", "Target", "with_right_sums"]
 
 CORPUS = Path(__file__).with_name("corpus")
 VECTORS = Path(__file__).parents[1] / "vectors"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One decoder."""
-
-    run: Callable[[bytes], None]
-    """Decodes; raises only for a finding."""
-    seeds: Callable[[], Iterator[bytes]]
-    """Well-formed input."""
-    max_bytes: int = 4096
-    """Longest input that a fuzzer tries."""
 
 
 # --- the network
@@ -162,32 +152,6 @@ def _nup_sequences() -> Iterator[bytes]:
 
 
 # --- frames between our own processes
-
-
-def _frame_with(classes: Mapping[int, type], limit: int) -> Callable[[bytes], None]:
-    def run(data: bytes) -> None:
-        try:
-            frame = unpack_frame(data, limit)
-            message_class = classes.get(frame.type)
-            if message_class is None:
-                return
-            message: object = codec.decode(message_class, frame.body)
-        except IpcError:
-            return
-        again = codec.encode(message)
-        assert codec.decode(message_class, again) == message
-
-    return run
-
-
-def _frames_of(classes: Mapping[int, type], limit: int) -> Callable[[], Iterator[bytes]]:
-    def seeds() -> Iterator[bytes]:
-        for number, message_class in classes.items():
-            for seed in range(2):
-                body = codec.encode(sample(message_class, random.Random(seed)))
-                yield pack_frame(Frame(number, seed, body), limit)
-
-    return seeds
 
 
 _IMSG = {int(number): authority.message for number, authority in AUTHORITY.items()}
@@ -508,12 +472,12 @@ TARGETS: dict[str, Target] = {
     "nup_message": Target(_nup_message, _nup_vectors, 1500),
     "nup_instance": Target(_nup_instance, _nup_sequences, 8192),
     "imsg_frame": Target(
-        _frame_with(_IMSG, INTERNAL_FRAME_MAX_BYTES), _frames_of(_IMSG, INTERNAL_FRAME_MAX_BYTES)
+        frame_with(_IMSG, INTERNAL_FRAME_MAX_BYTES), frames_of(_IMSG, INTERNAL_FRAME_MAX_BYTES)
     ),
-    "imsg_authority": Target(_authority, _frames_of(_IMSG, INTERNAL_FRAME_MAX_BYTES)),
+    "imsg_authority": Target(_authority, frames_of(_IMSG, INTERNAL_FRAME_MAX_BYTES)),
     "control_request": Target(
-        _frame_with(_REQUESTS, CONTROL_FRAME_MAX_BYTES),
-        _frames_of(_REQUESTS, CONTROL_FRAME_MAX_BYTES),
+        frame_with(_REQUESTS, CONTROL_FRAME_MAX_BYTES),
+        frames_of(_REQUESTS, CONTROL_FRAME_MAX_BYTES),
     ),
     "control_answer": Target(_answers, _answer_seeds),
     "prefix_columns": Target(_columns, _column_seeds),
@@ -525,5 +489,7 @@ TARGETS: dict[str, Target] = {
     "snapshot": Target(_snapshot, _snapshot_seeds, 600),
     "import_line": Target(_import_line, _import_seeds, 512),
     "config": Target(_config, _config_seeds, 8192),
+    **LIVENESS_TARGETS,
+    **ROUTE_TARGETS,
 }
 """The targets by name, which is that of the folder in the corpus."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from routed.fib.rule_codec import (
     read_rule,
 )
 from routed.model.prefix import Family
-from routed.model.rule import PolicyRule
+from routed.model.rule import PolicyRule, RuleAction
 from routed.netlink.message import (
     NetlinkDecodeError,
     NetlinkMessage,
@@ -63,3 +64,19 @@ def test_the_kernel_s_own_rules_and_unknown_attributes_are_no_rules_of_ours() ->
     assert (
         decode_rule(message._replace(payload=message.payload + pack_u32_attribute(77, 1))) is None
     )
+
+
+@pytest.mark.parametrize(("mark", "mask"), [(1, 0), (0x101, 0xFF)])
+def test_a_mark_with_bits_outside_its_mask_is_kept(mark: int, mask: int) -> None:
+    """The kernel keeps it, too, and compares it when a rule is removed."""
+    rule = PolicyRule(Family.IPV4, 5, RuleAction.LOOKUP, 100, fwmark=mark, fwmask=mask)
+    (message,) = split_messages(encode_rule(rule, 205, 1, is_removal=True))
+    assert decode_rule(message) == SeenRule(rule, 205)
+
+
+@pytest.mark.parametrize("name", ["et\udc98\x07", "\u00e4", "\udcff" * 15])
+def test_any_name_of_an_interface_is_written_as_it_was_read(name: str) -> None:
+    """A rule of ours that another program has added is removed, whatever it names."""
+    rule = PolicyRule(Family.IPV4, 5, RuleAction.LOOKUP, 100, iif=name, oif=name)
+    (message,) = split_messages(encode_rule(rule, 205, 1, is_removal=True))
+    assert decode_rule(message) == SeenRule(rule, 205)

@@ -247,3 +247,14 @@ def test_any_rules_are_entries_that_mean_the_same(rules: list[PolicyRule]) -> No
     found = {rule for entry in load(text).rules for rule in entry.rules}
     assert found <= set(rules), "nothing that was not there"
     assert len(set(rules) - found) <= len(left_out(text)), "and nothing is lost in silence"
+
+
+@pytest.mark.parametrize("is_input", [True, False])
+def test_a_rule_of_an_interface_that_no_file_can_name_is_left_out(is_input: bool) -> None:
+    """The kernel takes any bytes as the name of an interface."""
+    rule, name = PolicyRule(Family.IPV4, 100, RuleAction.LOOKUP, 100), "et\udc98\x07"
+    odd = rule._replace(iif=name) if is_input else rule._replace(oif=name)
+    text = text_of(rules=[message(odd), message(rule)])
+    (reason,) = left_out(text)
+    assert "the name of the interface has characters that no file can have" in reason
+    assert len(load(text).rules) == 1

@@ -100,6 +100,14 @@ def test_a_source_prefix_a_preference_and_an_expiry_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("name", [b"", b"a b", b"a\nblackhole", b"\x10\x80", "\u00e4".encode()])
+def test_a_name_that_is_no_word_makes_no_other_words(name: bytes) -> None:
+    metrics = pack_attribute(16, name + b"\0")
+    form = RouteForm("10.0.0.0/8", "192.0.2.1", 3, extra=(pack_attribute(Rta.METRICS, metrics),))
+    with pytest.raises(NetlinkDecodeError, match="congestion control"):
+        decode_route_message(form.payload())
+
+
 def test_a_route_of_another_family_is_none() -> None:
     assert decode_route_message(b"\x1c" + RouteForm("10.0.0.0/8").payload()[1:]) is None
 

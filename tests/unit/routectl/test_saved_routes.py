@@ -124,11 +124,19 @@ def test_a_saved_file_is_the_text_of_its_routes() -> None:
     assert lines(saved_file(ROUTES)) == ("route", WORDS)
 
 
-def test_a_link_that_is_not_here_is_named() -> None:
+@pytest.mark.parametrize("ifindex", [2**31 - 1, 2**32 - 1])
+def test_a_link_that_is_not_here_is_named(ifindex: int) -> None:
     _, (line, other) = lines(
-        saved_file([RouteForm("10.0.0.0/8", ifindex=2**31 - 1).payload(), ROUTES[2]])
+        saved_file([RouteForm("10.0.0.0/8", ifindex=ifindex).payload(), ROUTES[2]])
     )
-    assert "there is no interface with the index 2147483647 here" in line
+    assert f"there is no interface with the index {ifindex} here" in line
+    assert other == WORDS[2]
+
+
+def test_a_next_hop_with_a_negative_index_costs_its_route_alone() -> None:
+    form = RouteForm("10.0.0.0/8", hops=(("192.0.2.1", 1, 1), ("192.0.2.2", -5, 1)))
+    _, (line, other) = lines(saved_file([form.payload(), ROUTES[2]]))
+    assert "there is no interface with the index -5 here" in line
     assert other == WORDS[2]
 
 
