@@ -1,12 +1,16 @@
-"""No message is too long for a frame: every class of both channels with its largest values, in
+"""No message is too long for a frame: every class of each channel with its largest values, in
 both directions.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import pytest
@@ -21,15 +25,22 @@ from ipc.framing import (
     pack_frame,
     unpack_frame,
 )
+from routed import imsg
 from routed.control.changes import ChangeView
 from routed.control.injection import InjectionRefusal
 from routed.control.rows import columns_of, pack_pages
 from routed.control.session import pack_result
 from routed.control.views import VIEW_CLASSES
 from routed.engine.fib.desired import UPDATE_ROUTES_MAX, DesiredFib, DesiredRoute
-from routed.imsg.authority import AUTHORITY, ImsgType
+from routed.imsg.authority import MESSAGE_CLASSES
 from routed.imsg.dataplane import DataplaneChanged
 from routed.imsg.frames import BODY_BYTES_MAX, Divisible, frames_of, frames_or_problem
+from routed.imsg.liveness import (
+    BFD_REPORTS_MAX,
+    LIVENESS_CLASSES,
+    BfdConfigured,
+    BfdReported,
+)
 from routed.imsg.messages import (
     ConfSecrets,
     FibUpdate,
@@ -38,15 +49,35 @@ from routed.imsg.messages import (
     RoutesImported,
     RulesChanged,
 )
+from routed.model.bfd import BFD_SESSIONS_MAX, BfdDrop, BfdReport
 from routed.model.fib import FibCounters
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
 from tests.fakes.worst_messages import TEXTS, worst
 
-KEPT_SHORT_BY_THEIR_SENDER = {ImsgType.FIB_UPDATE}
+
+class Kind(NamedTuple):
+    """A class of messages, and the frame types of its channel."""
+
+    message: type
+    types: Mapping[type, int]
+
+
+CHANNELS: dict[str, Mapping[type, int]] = {
+    "parent and engine": MESSAGE_CLASSES,
+    "liveness": LIVENESS_CLASSES,
+}
+"""The tables of all channels between the processes of the daemon."""
+
+KEPT_SHORT_BY_THEIR_SENDER: set[type] = {FibUpdate}
 """Classes without a bound of their own; each has a test of its sender below."""
 
-MESSAGE_TYPES = [kind for kind in ImsgType if kind not in KEPT_SHORT_BY_THEIR_SENDER]
+KINDS = [
+    pytest.param(Kind(message, types), id=f"{channel}: {message.__name__}")
+    for channel, types in CHANNELS.items()
+    for message in types
+    if message not in KEPT_SHORT_BY_THEIR_SENDER
+]
 
 PARTS: dict[type, tuple[str, ...]] = {
     ConfSecrets: ("secrets",),
@@ -55,6 +86,7 @@ PARTS: dict[type, tuple[str, ...]] = {
     RoutesImported: ("install", "remove"),
     RulesChanged: ("rules",),
     DataplaneChanged: ("attachments",),
+    BfdConfigured: ("sessions",),
 }
 """The fields that are divided when a message is."""
 
@@ -69,44 +101,87 @@ def lists_of(message: Any) -> list[tuple[Any, ...]]:
     return found
 
 
-def received(message: object) -> list[Any]:
+def types_of(message_class: type) -> Mapping[type, int]:
+    """Return the table of the channel that has a class."""
+    return next(types for types in CHANNELS.values() if message_class in types)
+
+
+def received(message: object, types: Mapping[type, int] | None = None) -> list[Any]:
     """Return what the other end decodes; every frame is within the limit."""
+    types = types_of(type(message)) if types is None else types
+    classes = {int(number): message_class for message_class, number in types.items()}
     found: list[Any] = []
-    for frame in frames_of(message, 7):
+    for frame in frames_of(message, 7, types):
         packed = pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
         back = unpack_frame(packed, INTERNAL_FRAME_MAX_BYTES)
-        found.append(decode(AUTHORITY[ImsgType(back.type)].message, back.body))
+        found.append(decode(classes[back.type], back.body))
     return found
 
 
-@pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_every_message_has_a_largest_size_or_can_be_divided(kind: ImsgType) -> None:
-    message = AUTHORITY[kind].message
-    size = worst_bytes(message)  # raises where a field has no bound
-    assert size <= BODY_BYTES_MAX or issubclass(message, Divisible)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_message_has_a_largest_size_or_can_be_divided(kind: Kind) -> None:
+    size = worst_bytes(kind.message)  # raises where a field has no bound
+    assert size <= BODY_BYTES_MAX or issubclass(kind.message, Divisible)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("kind", MESSAGE_TYPES)
-def test_the_largest_of_every_message_fits_its_frames(kind: ImsgType, text: str) -> None:
-    message = worst(AUTHORITY[kind].message, TEXTS[text])
-    parts = received(message)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_largest_of_every_message_fits_its_frames(kind: Kind, text: str) -> None:
+    message = worst(kind.message, TEXTS[text])
+    parts = received(message, kind.types)
     assert parts
     if not isinstance(message, Divisible):
         assert len(parts) == 1
         assert len(encode(message)) <= worst_bytes(type(message))
 
 
-@pytest.mark.parametrize("kind", MESSAGE_TYPES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", TEXTS)
-def test_more_than_the_bound_raises_nothing_in_a_loop_that_sends(kind: ImsgType, text: str) -> None:
+def test_more_than_the_bound_raises_nothing_in_a_loop_that_sends(kind: Kind, text: str) -> None:
     """The message becomes several, or is truncated, or is left out with a reason."""
-    message = worst(AUTHORITY[kind].message, TEXTS[text], beyond=1)
-    frames, problem = frames_or_problem(message)
+    message = worst(kind.message, TEXTS[text], beyond=1)
+    frames, problem = frames_or_problem(message, types=kind.types)
     assert bool(frames) != bool(problem)
     for frame in frames:
         pack_frame(frame, INTERNAL_FRAME_MAX_BYTES)
     assert len(problem) <= 500
+
+
+def declared() -> Iterator[type]:
+    """Yield every class of `routed.imsg` that a message may consist of."""
+    for module in pkgutil.iter_modules(imsg.__path__):
+        for value in vars(importlib.import_module(f"{imsg.__name__}.{module.name}")).values():
+            is_here = getattr(value, "__module__", "") == f"{imsg.__name__}.{module.name}"
+            if isinstance(value, type) and is_here and dataclasses.is_dataclass(value):
+                yield value
+
+
+def reachable(kind: Any, known: set[Any]) -> None:
+    """Add a class, and every class of its fields."""
+    for member in typing.get_args(kind):
+        reachable(member, known)
+    if not isinstance(kind, type) or kind in known or kind.__module__ == "builtins":
+        return
+    known.add(kind)
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        for hint in typing.get_type_hints(kind, include_extras=True).values():
+            reachable(hint, known)
+
+
+def test_no_class_of_messages_is_left_out() -> None:
+    """Each is a message of a channel above, or a part of one."""
+    known: set[Any] = set()
+    for types in CHANNELS.values():
+        for message_class in types:
+            reachable(message_class, known)
+    assert set(declared()) - known == set()
+    assert len(set(declared())) >= 50
+
+
+def test_the_numbers_of_the_channels_differ() -> None:
+    """A frame that comes to the wrong channel is of no type there."""
+    numbers = [int(number) for types in CHANNELS.values() for number in types.values()]
+    assert len(set(numbers)) == len(numbers)
 
 
 @pytest.mark.parametrize("message_class", PARTS, ids=lambda kind: kind.__name__)
@@ -142,9 +217,10 @@ def _with_lists_times(message: Any, factor: int) -> Any:
 
 def test_every_class_that_can_be_divided_is_tested() -> None:
     divisible = {
-        authority.message
-        for authority in AUTHORITY.values()
-        if issubclass(authority.message, Divisible)
+        message_class
+        for types in CHANNELS.values()
+        for message_class in types
+        if issubclass(message_class, Divisible)
     }
     assert divisible == set(PARTS)
 
@@ -172,6 +248,28 @@ def test_desired_routes_fit_their_updates(family: Family, width: int) -> None:
         said += sum(len(columns.values) // 4 for columns in part.install)
         fib.record_progress(serial, (), (), FibCounters())
     assert said == count
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_session_of_bfd_is_configured_whatever_it_is_named(text: str) -> None:
+    """As many as a file may have, each with the longest secret."""
+    (one,) = worst(BfdConfigured, TEXTS[text]).sessions[:1]
+    parts = received(BfdConfigured((one,) * BFD_SESSIONS_MAX))
+    assert sum(len(part.sessions) for part in parts) == BFD_SESSIONS_MAX
+    assert all(part.sessions[0].key == one.key for part in parts)
+
+
+def test_a_report_has_room_for_every_reason_of_a_dropped_packet() -> None:
+    """Those of a session, and those of no session with what the kernel dropped."""
+    reasons = {reason.value: 2**63 for reason in BfdDrop}
+    report = dataclasses.replace(worst(BfdReport, "x"), dropped=reasons)
+    everything = {**reasons, "by_kernel": 2**63}
+    message = BfdReported(
+        (report,) * BFD_REPORTS_MAX, ("x" * 64,) * BFD_REPORTS_MAX, everything, True
+    )
+    (back,) = received(message)
+    assert back.reports[-1].dropped == reasons
+    assert back.dropped == everything
 
 
 # --- the control channel
