@@ -85,7 +85,13 @@ class HolderClient:
 
     def children(self, pid: int) -> list[int]:
         """Return the child processes of a process of the lab."""
-        return [int(child) for child in self._ask("children", pid=pid)[0]["pids"]]
+        return list(self.children_by_role(pid))
+
+    def children_by_role(self, pid: int) -> dict[int, str]:
+        """Return the child processes of a process of the lab, each with its option `--role`; empty
+        for a process without one."""
+        reply, _ = self._ask("children", pid=pid)
+        return dict(zip(map(int, reply["pids"]), map(str, reply["roles"]), strict=True))
 
     def signal(self, pid: int, number: int) -> bool:
         """Send a signal to a process of the lab. Returns whether the process exists; signal 0 only

@@ -107,14 +107,23 @@ class Daemons(Inside):
 
     def engine_pid(self, router: str) -> int | None:
         """Return the engine's PID; None if there is no engine."""
-        return next(iter(self._client.children(self.daemon_pid(router))), None)
+        return next(iter(self._children(router, is_liveness=False)), None)
+
+    def liveness_pid(self, router: str) -> int | None:
+        """Return the PID of the liveness process; None if there is none."""
+        return next(iter(self._children(router, is_liveness=True)), None)
+
+    def _children(self, router: str, *, is_liveness: bool) -> list[int]:
+        children = self._client.children_by_role(self.daemon_pid(router))
+        return [pid for pid, role in children.items() if (role == "liveness") is is_liveness]
 
     def is_running(self, pid: int) -> bool:
         """Return whether the lab has a process with this PID."""
         return self._client.signal(pid, 0)
 
     def kill(self, router: str, who: str, number: int = signal.SIGKILL) -> list[int]:
-        """Send a signal to a router's `engine`, `daemon` (the privileged process) or `both`.
+        """Send a signal to a router's `engine`, `liveness` process, `daemon` (the privileged
+        process) or to `both` the daemon and its children.
 
         Returns:
             The PIDs that received it.
@@ -126,12 +135,14 @@ class Daemons(Inside):
             case "daemon":
                 pids = [self.daemon_pid(router)]
             case "engine":
-                pids = self._client.children(self.daemon_pid(router))
+                pids = self._children(router, is_liveness=False)
+            case "liveness":
+                pids = self._children(router, is_liveness=True)
             case "both":
                 daemon = self.daemon_pid(router)
                 pids = [daemon, *self._client.children(daemon)]
             case _:
-                raise LabError(f"expected engine, daemon or both, not {who!r}")
+                raise LabError(f"expected engine, liveness, daemon or both, not {who!r}")
         signalled = [pid for pid in pids if self._client.signal(pid, number)]
         if not signalled:
             raise LabError(f"{router}: no {who} is running")

@@ -128,7 +128,8 @@ class Holder:
                 case {"do": "socket", "of": str(router), **options}:
                     return {}, [self._open_socket(router, options)]
                 case {"do": "children", "pid": int(pid)}:
-                    return {"pids": _children(pid)}, []
+                    children = _children(pid)
+                    return {"pids": children, "roles": [_role(child) for child in children]}, []
                 case {"do": "signal", "pid": int(pid), "signal": int(number)}:
                     return {"found": _signal(pid, number)}, []
                 case {"do": "stop"}:
@@ -167,6 +168,15 @@ def _children(pid: int) -> list[int]:
         if int(after_name[1]) == pid:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def _role(pid: int) -> str:
+    """Return the option `--role` of a process; empty if it has none or has ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return words[words.index(b"--role") + 1].decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return ""
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         command(name, function, summary).add_argument("link", metavar="A-B")
     kill = command("kill", _kill, "send a signal to the processes of a router's daemon")
     kill.add_argument("router")
-    kill.add_argument("who", choices=["engine", "daemon", "both"])
+    kill.add_argument("who", choices=["engine", "liveness", "daemon", "both"])
     kill.add_argument("signal", nargs="?", type=_signal, default="KILL", help="default: KILL")
     command("start", _start, "start routed in a router again").add_argument("router")
     ping = command("ping", _ping, "ping from A's loopback addresses to B's, in both families")

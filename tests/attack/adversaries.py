@@ -33,6 +33,8 @@ from routed.imsg.authority import ChannelEnd as End
 from routed.imsg.messages import FibCommanded, LogLevelRequested
 from routed.model.nup_addresses import GROUP_IPV6, NUP_PORT
 from testbed import Lab
+from tests.attack.bfd_adversaries import bfd_floods, bfd_stations, bfd_users, liveness_deaths
+from tests.attack.dataplane_adversaries import hostile_frames
 from tests.attack.scene import DEADLINE_S, METRICS_PORT, READER, STRANGER, Scene, attacked_network
 from tests.fakes.wired_samples import sample
 from tests.fuzz.mutate import mutated
@@ -457,7 +459,7 @@ ADVERSARIES: dict[str, Adversary] = {
     for each in (
         garbage_clients, readers, monitors, lingering_descriptors, scrapers, local_routers,
         stations, mistaken_configurations, signals, kernel_changes, port_squatters,
-        hostile_engines,
+        hostile_engines, bfd_users, bfd_stations, bfd_floods, liveness_deaths, hostile_frames,
     )
 }  # fmt: skip
 """The adversaries by name, in the order of a round."""

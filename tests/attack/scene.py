@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 import router_config
@@ -54,8 +55,25 @@ def attacked_network() -> Topology:
             "fib": {"on_exit": "keep"},
             "metrics": {"listen": f"127.0.0.1:{METRICS_PORT}"},
             "learn": [{"protocol": "static"}],
+            "dataplane": {"interfaces": ["eth-*", "hostile*"], "routes": 1024},
         }
     )
+
+
+_BFD = """
+keys: {bfd: [{id: 3, algorithm: meticulous-keyed-sha1, secret_file: bfd.key}]}
+bfd:
+  relearn: 60s
+  sessions:
+"""
+_BFD_SESSION = "    {}: {{peer: {}, transmit: 300ms, receive: 300ms, multiplier: 30{}}}\n"
+"""As patient as the neighbors of R are: nine seconds."""
+_BFD_ROUTES = """
+static:
+  - {{prefix: 198.51.100.0/25, via: {0}, bfd: to-a}}
+  - {{prefix: 198.51.100.128/25, via: {1}, bfd: to-b}}
+"""
+_KEYED = ", key: bfd"
 
 
 class Scene:
@@ -76,7 +94,7 @@ class Scene:
         Args:
             daemon: the program of R, in the place of routed.
         """
-        self.lab.write_config_unless_there("R")
+        self._add_bfd()
         text = self.lab.read_config("R")
         assert "management:" in text
         self.config = text.replace("management:", f"management:\n  read: [{READER}]", 1)
@@ -87,22 +105,50 @@ class Scene:
             assert done.returncode == 0, done.stderr
         self.lab.start_daemons("AB" if daemon else "ARB")
         self.lab.wait_converged(DEADLINE_S)
+        self.wait_sessions_up()
+
+    def _add_bfd(self) -> None:
+        """Configure two sessions of R, one with a key, each followed by a route."""
+        via_a, via_b = self.address("A-R"), self.address("B-R")
+        to_a, to_b = (
+            _BFD_SESSION.format("to-a", via_a, ""),
+            _BFD_SESSION.format("to-b", via_b, _KEYED),
+        )
+        texts = {
+            "R": to_a + to_b + _BFD_ROUTES.format(via_a, via_b),
+            "A": _BFD_SESSION.format("to-r", self.address("R-A"), ""),
+            "B": _BFD_SESSION.format("to-r", self.address("R-B"), _KEYED),
+        }
+        for router, text in texts.items():
+            self.lab.write_config_unless_there(router)
+            self.lab.write_config(router, self.lab.read_config(router) + _BFD + text)
+            secret = self.lab.file(router_config.config_path(router)).with_name("bfd.key")
+            secret.write_bytes(b"twenty bytes, secret")
+            secret.chmod(0o600)
 
     # the means of attacks
 
-    @contextlib.contextmanager
-    def user(self, uid: int, program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a program of a local user in R. It has printed a line, and ends with the block.
+    def address(self, port: str) -> IPv4Address:
+        """Return the IPv4 address of a port, such as `A-R`: that of A towards R."""
+        interfaces = self.lab.topology.port_between(port).addresses
+        return next(each.ip for each in interfaces if isinstance(each, IPv4Interface))
 
-            Args:
-        uid: the user's.
-        program: Python; it prints a line when it is ready for the attack, and then waits
-            for the end of its standard input.
-        arguments: from `sys.argv[2]` on.
+    @contextlib.contextmanager
+    def user(
+        self, uid: int, program: str, *arguments: str, router: str = "R"
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Run a program of a local user. It has printed a line, and ends with the block.
+
+        Args:
+            uid: the user's.
+            program: Python; it prints a line when it is ready for the attack, and then waits
+                for the end of its standard input.
+            arguments: from `sys.argv[2]` on.
+            router: where the user is.
         """
         command = [sys.executable, "-c", _AS_USER, str(uid), *arguments]
         pipe = subprocess.PIPE
-        process = self.lab.popen("R", command, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = self.lab.popen(router, command, stdin=pipe, stdout=pipe, stderr=pipe)
         with process:
             try:
                 assert process.stdin is not None
@@ -118,9 +164,9 @@ class Scene:
             finally:
                 _end(process)
 
-    def run_user(self, uid: int, program: str, *arguments: str) -> str:
+    def run_user(self, uid: int, program: str, *arguments: str, router: str = "R") -> str:
         """Run a program of a local user to its end. Returns its line."""
-        with self.user(uid, program, *arguments) as process:
+        with self.user(uid, program, *arguments, router=router) as process:
             said, problem = process.communicate("", timeout=DEADLINE_S)
             assert process.returncode == 0, problem
             return said
@@ -153,16 +199,33 @@ class Scene:
             lambda: re.search(pattern, self.lab.log("R")[began:]) is not None, DEADLINE_S, what
         )
 
+    def log_since_attack(self) -> str:
+        """Return the lines of R's log since the last call of `new_log`."""
+        return self.lab.log("R")[self._log_read :]
+
+    def wait_sessions_up(self) -> None:
+        """Wait until R's BFD sessions are up."""
+        wait_until(
+            lambda: (
+                [row["session_state"] for row in self.ask("show", "bfd", "sessions")] == ["up"] * 2
+            ),
+            DEADLINE_S, "the sessions of R are up",
+        )  # fmt: skip
+
     # the checks
 
     @contextlib.contextmanager
-    def under_attack(self, *, ends_engine: bool = False) -> Iterator[PingStream]:
+    def under_attack(
+        self, *, ends_engine: bool = False, ends_liveness: bool = False
+    ) -> Iterator[PingStream]:
         """Attack within the block. Afterwards the state must be as before, and no packet is lost.
 
-            Args:
-        ends_engine: whether the attack ends an engine itself.
+        Args:
+            ends_engine: whether the attack ends an engine itself.
+            ends_liveness: whether it ends a liveness process, or all sessions by a configuration.
         """
         self.new_log()
+        liveness = self.lab.liveness_pid("R")
         parent, engine = self.lab.daemon_pid("R"), self.lab.engine_pid("R")
         adjacencies = [self.lab.log(router).count("adjacency-down") for router in "AB"]
         routes = self.lab.kernel_routes("R")
@@ -170,6 +233,7 @@ class Scene:
             yield stream
             self.ask("show", "status")
             self.lab.wait_converged(DEADLINE_S)
+            self.wait_sessions_up()
         assert stream.sent
         assert stream.lost == 0, f"{stream.lost} of {stream.sent} packets were lost"
         assert self.lab.daemon_pid("R") == parent, "the daemon is another one"
@@ -177,6 +241,9 @@ class Scene:
             assert self.lab.engine_pid("R") == engine, "the engine was replaced"
             after = [self.lab.log(router).count("adjacency-down") for router in "AB"]
             assert after == adjacencies, "a neighbor lost its adjacency"
+        assert ends_liveness or self.lab.liveness_pid("R") == liveness, (
+            "the liveness process was replaced"
+        )
         assert self.lab.kernel_routes("R") == routes
         log = self.new_log()
         for word in ("internal-error", "Traceback"):
@@ -184,7 +251,8 @@ class Scene:
         self._check_size(parent)
 
     def _check_size(self, parent: int) -> None:
-        pids = [parent, self.lab.engine_pid("R") or parent]
+        children = (self.lab.engine_pid("R"), self.lab.liveness_pid("R"))
+        pids = [parent, *filter(None, children)]
         done = self.lab.run("R", [sys.executable, "-c", _USAGE, *map(str, pids)])
         for descriptors, resident_bytes in json.loads(done.stdout):
             assert descriptors <= DESCRIPTORS_MAX

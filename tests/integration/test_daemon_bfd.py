@@ -188,11 +188,7 @@ def test_the_death_of_the_engine_withdraws_nothing_and_ends_no_session(lab: Lab)
     before = session(lab, "A", "to-b")
     routes = watched(lab)
     (status,) = lab.routectl("A", "show", "status")
-    pids = [
-        pid for pid in lab._client.children(lab.daemon_pid("A")) if pid != liveness_pid(lab, "A")
-    ]
-    for pid in pids:
-        send_signal(lab, "A", pid, signal.SIGKILL)
+    lab.kill("A", "engine", signal.SIGKILL)
     wait_until(lambda: restarts(lab) == status["engine_restarts"] + 1, DEADLINE_S, "a new engine")
     wait_until(
         lambda: (
