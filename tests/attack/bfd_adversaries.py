@@ -2,7 +2,7 @@
 liveness process itself.
 
 R has two sessions: `to-a` without a key, which a user of A attacks, and `to-b` with a meticulous
-key, which a station on B's link attacks, who sees all packets. A route follows each.
+key, which a station on B's link attacks, which receives all packets. A route follows each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _session(scene: Scene, name: str) -> dict[str, Any]:
 
 
 def _drops(scene: Scene, name: str) -> Counter[str]:
-    """By reason: packets that a session has dropped, and those of no session."""
+    """Return by reason: packets that a session has dropped, and those of no session."""
     found = Counter(
         {
             counter.removeprefix("bfd_dropped_"): value
@@ -54,7 +54,9 @@ def _drops(scene: Scene, name: str) -> Counter[str]:
 
 @contextlib.contextmanager
 def _unmoved(scene: Scene, name: str, *reasons: str) -> Iterator[None]:
-    """An attack on a session: it is not moved, and what is refused is counted by these reasons."""
+    """Attack a session within the block: its state must not change, and the refused packets must
+    be counted by these reasons.
+    """
     with scene.under_attack():
         session, counted = _session(scene, name), _drops(scene, name)
         yield
@@ -69,11 +71,11 @@ def _unmoved(scene: Scene, name: str, *reasons: str) -> Iterator[None]:
 
 
 def _forgeries(scene: Scene, known: int) -> Iterator[bytes]:
-    """Packets with each field wrong, and damaged ones.
+    """Yield packets with each field wrong, and damaged ones.
 
     Args:
-        scene: draws.
-        known: what the attacker takes for the discriminator of the session.
+        scene: has the random numbers.
+        known: the discriminator that the attacker assumes for the session.
     """
     rng = scene.rng
     for state in (BfdState.DOWN, BfdState.ADMIN_DOWN):
@@ -131,7 +133,7 @@ print("sent", flush=True)
 
 
 def bfd_floods(scene: Scene) -> None:
-    """A user of A sends as fast as the machine permits; the session needs its packets meanwhile."""
+    """A user of A sends as fast as the machine permits, while the session needs packets."""
     with _unmoved(scene, "to-a", "source_port", "your_discriminator"):
         flood = [encode(_FORGED), encode(_FORGED._replace(your_discriminator=7)), b" " + bytes(23)]
         arguments = (str(scene.address("R-A")), ",".join(each.hex() for each in flood))
@@ -165,7 +167,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 
 
 def bfd_stations(scene: Scene) -> None:
-    """A station on B's link sees every packet of a session with a key, and repeats and forges."""
+    """A station on B's link receives, repeats and forges packets of a session with a key."""
     with _unmoved(
         scene, "to-b", "authentication", "sequence", "source", "your_discriminator", "by_kernel"
     ):
@@ -176,7 +178,7 @@ def bfd_stations(scene: Scene) -> None:
             for payload, source, hop_limit in _of_station(scene, recorded, known):
                 packet = _ipv4_udp(source or own, target, payload, hop_limit)
                 for position in range(2):
-                    # A cut packet keeps its header, which then does not tell the truth.
+                    # A truncated packet keeps its header, whose length is wrong then.
                     cut = len(packet) - position * scene.rng.randrange(len(packet) - 20)
                     sender.sendto(packet[:cut], _towards(scene, "R-B"))
 
@@ -184,7 +186,7 @@ def bfd_stations(scene: Scene) -> None:
 def _of_station(
     scene: Scene, recorded: list[bytes], known: int
 ) -> Iterator[tuple[bytes, IPv4Address | None, int]]:
-    """Payload, another source if any, and hop limit."""
+    """Yield the payload, another source if any, and the hop limit."""
     rng = scene.rng
     for packet in recorded * 20:
         yield packet, None, 255
@@ -206,7 +208,7 @@ def _of_station(
 
 
 def _record(scene: Scene) -> list[bytes]:
-    """Packets that B sends to R, as they are on the link."""
+    """Record packets that B sends to R. Returns their payloads."""
     found: list[bytes] = []
     deadline = time.monotonic() + DEADLINE_S
     with scene.lab.open_socket(
@@ -227,7 +229,7 @@ def _link_socket(scene: Scene, router: str) -> socket.socket:
 
 
 def _towards(scene: Scene, port: str) -> tuple[str, int, int, int, bytes]:
-    """The link-layer address of a port of R, for its neighbor."""
+    """Return the link-layer address of a port of R, for its neighbor."""
     return ("eth-R", 0x0800, 0, 0, scene.lab.topology.port_between(port).mac)
 
 

@@ -1,4 +1,4 @@
-"""An adversary of the dataplane: frames that lie, while interfaces are made and removed.
+"""An adversary of the dataplane: malformed frames, while interfaces are made and removed.
 
 Where the kernel has no tcx the programs are not attached, and the daemon must hold all the same.
 """
@@ -29,10 +29,10 @@ _LINK = struct.Struct("=BxHiII")
 
 
 def hostile_frames(scene: Scene) -> None:
-    """A station on A's link sends frames that lie; the known traffic is counted to the packet."""
+    """A station on A's link sends malformed frames; known packets are counted once each."""
     with scene.under_attack():
         before = [_sctp(scene, name) for name in ("eth-A", "eth-B")]
-        rungs = _rungs(scene)
+        hooks = _hooks(scene)
         frames = _frames(scene)
         with (
             scene.lab.open_socket("A", socket.AF_PACKET, socket.SOCK_RAW) as station,
@@ -48,8 +48,8 @@ def hostile_frames(scene: Scene) -> None:
                 for _ in range(KNOWN_PACKETS // ROUNDS):
                     known.sendto(bytes(KNOWN_PAYLOAD), target)
                 _remove_bridge(scene, f"hostile{number % 3}")
-        wait_until(lambda: _rungs(scene) == rungs, DEADLINE_S, "what was attached is attached")
-        if set(rungs.values()) != {"tcx"}:
+        wait_until(lambda: _hooks(scene) == hooks, DEADLINE_S, "what was attached is attached")
+        if set(hooks.values()) != {"tcx"}:
             return  # this kernel has no tcx: nothing is counted
         size = 14 + 20 + KNOWN_PAYLOAD
         sent = (KNOWN_PACKETS, KNOWN_PACKETS * size)
@@ -63,7 +63,9 @@ def hostile_frames(scene: Scene) -> None:
 
 
 def _frames(scene: Scene) -> Iterator[bytes]:
-    """Frames of all kinds to R, cut, damaged and stacked; none is one of the known traffic."""
+    """Yield frames of all kinds to R, truncated, damaged and stacked; none has the protocol of the
+    known traffic.
+    """
     rng = scene.rng
     samples = [content for content, _, _ in CASES.values()]
     mac = scene.lab.topology.port_between("R-A").mac
@@ -89,7 +91,7 @@ def _frames(scene: Scene) -> Iterator[bytes]:
 
 
 def _sctp(scene: Scene, ifname: str) -> tuple[int, int, int, int]:
-    """Packets and bytes received, and sent, of the known protocol."""
+    """Return packets and bytes received, and sent, of the known protocol."""
     for row in _traffic(scene, ifname):
         if (row["family"], row["protocol"]) == ("ipv4", "sctp"):
             return (
@@ -100,13 +102,13 @@ def _sctp(scene: Scene, ifname: str) -> tuple[int, int, int, int]:
 
 
 def _traffic(scene: Scene, ifname: str) -> list[dict[str, Any]]:
-    if _rungs(scene).get(ifname) != "tcx":
+    if _hooks(scene).get(ifname) != "tcx":
         return []
     return scene.ask("show", "traffic", "protocols", "interface", ifname)
 
 
-def _rungs(scene: Scene) -> dict[str, str]:
-    return {row["interface"]: row["rung"] for row in scene.ask("show", "dataplane", "interfaces")}
+def _hooks(scene: Scene) -> dict[str, str]:
+    return {row["interface"]: row["hook"] for row in scene.ask("show", "dataplane", "interfaces")}
 
 
 def _difference(after: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:

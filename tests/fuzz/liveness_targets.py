@@ -34,7 +34,7 @@ KEYS = (
 
 
 def _packet(data: bytes) -> None:
-    """Decoded, it is encoded to what was read; only reserved bits and diagnostics differ."""
+    """Decode a packet and encode it again: only reserved bits and diagnostics may differ."""
     try:
         packet, section = decode(data)
     except DecodeError:
@@ -65,7 +65,9 @@ signature are right, so that damage reaches what they protect."""
 
 
 def _instance(data: bytes) -> None:
-    """Datagrams for four sessions with and without a key: nothing is raised, each counts once."""
+    """Feed datagrams to four sessions with and without a key: nothing is raised, and each is
+    counted once.
+    """
     sessions = _sessions()
     instance = BfdInstance(random.Random(1))
     instance.configure(sessions, 0.0)
@@ -95,7 +97,7 @@ def _instance(data: bytes) -> None:
 def _known(
     instance: BfdInstance, session: BfdSettings, data: bytes, signer: AuthState, now: float
 ) -> bytes:
-    """A packet with the version, the discriminator and the signature of a peer."""
+    """Return a packet with the version, the discriminator and the signature of a peer."""
     report = instance.report(session.name, now)
     assert report is not None
     header = bytearray(data[:HEADER_BYTES].ljust(HEADER_BYTES, b"\1"))
@@ -125,7 +127,7 @@ def _sessions() -> list[BfdSettings]:
 
 
 def _sequences() -> Iterator[bytes]:
-    """A peer that comes up, stays, and leaves; for each session."""
+    """Yield the packets of a peer that comes up, stays, and leaves; for each session."""
     header = ControlPacket(BfdState.DOWN, BfdDiagnostic.NONE, 3, 7, 0, 50_000, 50_000)
     states = (BfdState.DOWN, BfdState.INIT, BfdState.UP, BfdState.UP, BfdState.ADMIN_DOWN)
     for session in range(len(KEYS)):
@@ -144,7 +146,9 @@ _CLASSES = {int(number): rule.message for number, rule in LIVENESS_MESSAGES.item
 
 
 def _authority(data: bytes) -> None:
-    """Frames from each end, with and without a descriptor: decided before a body is decoded."""
+    """Check frames from each end, with and without a descriptor: they are accepted or refused
+    before a body is decoded.
+    """
     for end in LivenessEnd:
         for has_descriptor in (False, True):
             with contextlib.suppress(IpcError):

@@ -45,7 +45,7 @@ __all__ = ["ROUTE_TARGETS"]
 
 
 def _saved(data: bytes) -> None:
-    """A file of `ip route save` or `ip -j route`: lines, each of one route or one reason."""
+    """Read a file of `ip route save` or `ip -j route`: each line is a route or a reason."""
     unit, lines = read_lines(io.BufferedReader(io.BytesIO(data)))
     if unit == "line":
         return  # text, passed through: the target `import_line`
@@ -108,7 +108,7 @@ def _messages(data: bytes) -> list[NetlinkMessage]:
 
 
 def _route_message(data: bytes) -> None:
-    """Every attribute of a route: the words of one line, or an error of the message."""
+    """Decode every attribute of a route: the result is one line, or an error of the message."""
     with contextlib.suppress(NetlinkDecodeError):
         route = decode_route_message(data)
         if route is not None:
@@ -117,7 +117,7 @@ def _route_message(data: bytes) -> None:
 
 
 def _rule(data: bytes) -> None:
-    """A rule that was decoded is one that can be written, and then it is the same."""
+    """Decode a rule, and write it: it must decode to the same rule."""
     for message in _messages(data):
         try:
             seen = read_rule(message)
@@ -150,7 +150,7 @@ def _rules() -> tuple[bytes, ...]:
 
 
 def _kernel_import(data: bytes) -> None:
-    """The tables of a kernel become a configuration that loads."""
+    """Convert the tables of a kernel to a configuration: it must load."""
     messages = _messages(data)
     found = Found(
         [each.payload for each in messages if each.type == RTM_NEWROUTE],
@@ -174,7 +174,7 @@ def _kernel_tables() -> Iterator[bytes]:
 
 
 def _accept(data: bytes) -> None:
-    """The Accept header of a scraper."""
+    """Read the Accept header of a scraper."""
     assert choose_form(data.decode("latin-1")) in Form
 
 

@@ -26,7 +26,7 @@ class Target:
 
 
 def frame_with(classes: Mapping[int, type], limit: int) -> Callable[[bytes], None]:
-    """A run: one frame, whose body is decoded as the class of its type, and encoded again."""
+    """Return a run that decodes one frame as the class of its type, and encodes it again."""
 
     def run(data: bytes) -> None:
         try:
@@ -44,7 +44,7 @@ def frame_with(classes: Mapping[int, type], limit: int) -> Callable[[bytes], Non
 
 
 def frames_of(classes: Mapping[int, type], limit: int) -> Callable[[], Iterator[bytes]]:
-    """Seeds: two frames of each class."""
+    """Return seeds: two frames of each class."""
 
     def seeds() -> Iterator[bytes]:
         for number, message_class in classes.items():
