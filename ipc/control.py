@@ -41,6 +41,7 @@ import enum
 from ipc.bfd_requests import ShowBfdSessions
 from ipc.framing import CONTROL_FRAME_MAX_BYTES
 from ipc.lazy_dataclass import dataclass
+from ipc.nup_requests import ShowNupRoutes
 from ipc.plain_requests import ShowMemory, ShowMetrics, ShowNextHops, ShowRules
 from ipc.route_changes import (
     Lease,
@@ -115,6 +116,7 @@ __all__ = [
     "ShowMetrics",
     "ShowNeighbors",
     "ShowNextHops",
+    "ShowNupRoutes",
     "ShowProtocol",
     "ShowRoute",
     "ShowRoutes",
@@ -182,6 +184,7 @@ class ControlType(enum.IntEnum):
     SHOW_BFD_SESSIONS = 29
     SNAPSHOT_OPEN = 30
     SHOW_ROUTE_TRAFFIC = 31
+    SHOW_NUP_ROUTES = 32
     RELOAD = 40
     FIB = 41
     CONFIGURE = 43
@@ -339,6 +342,7 @@ Request = (
     | ShowRouteTraffic
     | ShowRules
     | ShowBfdSessions
+    | ShowNupRoutes
     | ShowConfig
     | ShowProtocol
     | Topology
@@ -373,6 +377,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_TRAFFIC: ShowTraffic,
     ControlType.SHOW_ROUTE_TRAFFIC: ShowRouteTraffic,
     ControlType.SHOW_BFD_SESSIONS: ShowBfdSessions,
+    ControlType.SHOW_NUP_ROUTES: ShowNupRoutes,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,

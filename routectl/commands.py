@@ -53,6 +53,7 @@ from routectl.grammar import (
     ValueKind,
     Watch,
 )
+from routectl.nup_commands import SHOW_NUP
 from routectl.render import views
 from routectl.route_commands import ROUTE
 from routectl.traffic_commands import CLEAR_TRAFFIC, DATAPLANE_AND_TRAFFIC
@@ -168,6 +169,7 @@ _SHOW = Branch(
             Ask(lambda _: ShowRules(), views.RULES),
         ),
         SHOW_BFD,
+        SHOW_NUP,
         Leaf(
             "protocol",
             "The sources of routes: state, distance and number of candidates of each",

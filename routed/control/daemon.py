@@ -15,7 +15,8 @@ from ipc.lazy_dataclass import dataclass
 from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
-from routed.control.selection import RouteSelector
+from routed.control.nup_views import NupRouteView
+from routed.control.selection import NupRouteSelector, RouteSelector
 from routed.control.tables import TablePage
 from routed.control.traffic import DataplaneViews
 from routed.control.views import (
@@ -174,6 +175,12 @@ class Daemon(Protocol):
 
     def bfd_sessions(self) -> Sequence[BfdSessionView]:
         """List every BFD session of the configuration, in order."""
+
+    def nup_routes(
+        self, selector: NupRouteSelector
+    ) -> Generator[Sequence[NupRouteView], None, None] | None:
+        """Iterate over NUP's own table, by prefix, in chunks of bounded size, some empty; None if
+        too many clients do so."""
 
     def configuration(
         self, section: str | None, *, is_all: bool

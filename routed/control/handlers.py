@@ -59,6 +59,7 @@ from routed.control.injection import (
     owner_of,
     read_change,
 )
+from routed.control.nup_handlers import NUP_HANDLERS
 from routed.control.rows import columns_of
 from routed.control.selection import (
     LOG_LEVELS,
@@ -414,6 +415,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.RECORD: record,
     ControlType.ROUTE_CHANGE: change_routes,
     ControlType.ROUTE_RENEW: renew_routes,
+    **NUP_HANDLERS,
     **TRAFFIC_HANDLERS,
 }
 

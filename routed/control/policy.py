@@ -32,6 +32,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_RULES: Role.READ,
     ControlType.SHOW_BFD_SESSIONS: Role.READ,
     ControlType.SHOW_NEXTHOPS: Role.READ,
+    ControlType.SHOW_NUP_ROUTES: Role.READ,
     ControlType.SHOW_DATAPLANE: Role.READ,
     ControlType.SHOW_TRAFFIC: Role.READ,
     ControlType.SHOW_ROUTE_TRAFFIC: Role.READ,

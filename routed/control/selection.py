@@ -29,6 +29,17 @@ _EVENT_BYTES = 60
 
 
 @dataclass(frozen=True, slots=True)
+class NupRouteSelector:
+    """A selection of rows of NUP's own table; the default selects all."""
+
+    prefix: Prefix | None = None
+    neighbor: Address | None = None
+    """Router id or address."""
+    direction: str | None = None
+    """`received` or `advertised`."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSelector:
     """A selection of candidates; the default selects all."""
 

@@ -12,6 +12,7 @@ import enum
 from ipc.lazy_dataclass import dataclass, field
 from routed.control.bfd_views import BfdSessionView
 from routed.control.memory_view import MemoryView
+from routed.control.nup_views import NupRouteView
 from routed.control.traffic import TRAFFIC_VIEW_CLASSES
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
@@ -436,5 +437,5 @@ class RecordingView:
 VIEW_CLASSES: tuple[type, ...] = (
     TopologyView, ExplainView, StatusView, NeighborView, InterfaceView, RouteView,
     FibView, CounterView, LogView, MemoryView, MetricLineView, NextHopObjectView,
-    RuleView, BfdSessionView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
+    RuleView, BfdSessionView, NupRouteView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
 )  # fmt: skip

@@ -73,6 +73,7 @@ from routed.nup.loading import Loading
 from routed.nup.pending_updates import PendingUpdates
 from routed.nup.receive import MessageHandler
 from routed.nup.route_changes import RouteReporter
+from routed.nup.route_rows import RouteRows
 from routed.nup.routes.policy import Policy
 from routed.nup.routes.table import NeighborKey
 from routed.nup.seqno_relay import RequestRelay
@@ -125,6 +126,8 @@ class NeighborInstance:
         self._table = state.table
         self._origins = state.origins
         self._wait = state.wait
+        self.route_rows = RouteRows(state)
+        """Routes for display, with those that are not used."""
         self._reporter = RouteReporter(state)
         self._pending_updates = PendingUpdates(state)
         self._transmitter = Transmitter(state)
@@ -516,14 +519,7 @@ class NeighborInstance:
 
         Cost: a dictionary look-up for each prefix length of the family.
         """
-        width = address.family.width
-        return [
-            row
-            for length in range(width, -1, -1)
-            for row in views.waiting_rows(
-                self._table, Prefix.masked(address.family, address.addr_bits, length)
-            )
-        ]
+        return views.waiting_rows(self._table, address)
 
     def counters(self) -> Mapping[str, int]:
         """Return how often each `TraceCode` has happened, by its value; every code is present."""

@@ -264,12 +264,26 @@ def refusal_row(link: Link, refusal: RefusedSender) -> NeighborRow:
 
 def learned_rows(table: RouteTable) -> list[LearnedRow]:
     """Return every learned route, by prefix, link and router id."""
-    rows = [_learned_row(table, *learned) for learned in table.learned()]
+    rows = [
+        _learned_row(table, *learned)
+        for prefix in table.prefixes()
+        for learned in table.learned_of(prefix)
+    ]
     return sorted(rows, key=lambda row: (row.prefix, row.ifindex, row.router_id))
 
 
-def waiting_rows(table: RouteTable, prefix: Prefix) -> list[LearnedRow]:
-    """Return the routes to a prefix that wait for a newer seqno of their origin, by neighbor."""
+def waiting_rows(table: RouteTable, address: Address) -> list[LearnedRow]:
+    """Return the routes to an address that wait for a newer seqno of their origin, the longest
+    prefix first, then by neighbor."""
+    family = address.family
+    return [
+        row
+        for length in range(family.width, -1, -1)
+        for row in _waiting_of(table, Prefix.masked(family, address.addr_bits, length))
+    ]
+
+
+def _waiting_of(table: RouteTable, prefix: Prefix) -> list[LearnedRow]:
     if table.seqno_requests.waits_since(prefix) is None:
         return []
     rows = [_learned_row(table, *learned) for learned in table.learned_of(prefix)]

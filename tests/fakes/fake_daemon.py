@@ -21,9 +21,10 @@ from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
 from routed.control.daemon import CommandOutcome, EndedRecording, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
+from routed.control.nup_views import NupRouteView
 from routed.control.policy import AccessList
 from routed.control.rows import to_row
-from routed.control.selection import RouteSelector
+from routed.control.selection import NupRouteSelector, RouteSelector
 from routed.control.server import ManagementServer
 from routed.control.tables import TablePage
 from routed.control.views import (
@@ -63,6 +64,7 @@ from tests.fakes.fake_views import (
     METRICS,
     NEIGHBORS,
     NEXTHOPS,
+    NUP_ROUTES,
     PLAN,
     PROTOCOLS,
     RELOADED,
@@ -80,6 +82,7 @@ class FakeDaemon:
 
     status_view: StatusView = STATUS
     explained: ExplainView = EXPLAINED
+    is_nup_table_busy: bool = False
     neighbor_views: tuple[NeighborView, ...] = NEIGHBORS
     route_views: tuple[RouteView, ...] = ROUTES
     fib_views: tuple[FibView, ...] = FIB
@@ -226,6 +229,18 @@ class FakeDaemon:
 
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         yield TOPOLOGY
+
+    def nup_routes(
+        self, selector: NupRouteSelector
+    ) -> Generator[Sequence[NupRouteView], None, None] | None:
+        if self.is_nup_table_busy and selector.prefix is None:
+            return None
+        return (
+            [view]
+            for view in NUP_ROUTES
+            if selector.prefix in (None, view.prefix)
+            and selector.direction in (None, view.direction)
+        )
 
     def explain(self, address: Address) -> ExplainView:
         return replace(self.explained, address=address)

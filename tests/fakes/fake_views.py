@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from routed.control.bfd_views import BfdDropView, BfdSessionView
 from routed.control.daemon import CommandOutcome
+from routed.control.nup_views import NupRouteView
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -347,6 +348,54 @@ PLAN = (
         "adjacency   eth0: cost 10 -> 77, stays up",
     ),
 )  # fmt: skip
+
+NUP_ROUTES = (
+    NupRouteView(
+        prefix=Prefix.parse("10.0.0.0/8"),
+        direction="received",
+        neighbor=Address.parse("10.255.0.2"),
+        interface="eth0",
+        metric=10,
+        origin=Address.parse("10.255.0.9"),
+        seqno=65537,
+        distance_seqno=65537,
+        distance_metric=20,
+        state="selected",
+        tag=7,
+        is_external=True,
+        is_stale=False,
+    ),
+    NupRouteView(
+        prefix=Prefix.parse("10.0.0.0/8"),
+        direction="received",
+        neighbor=Address.parse("10.255.0.3"),
+        interface="eth1",
+        metric=30,
+        origin=Address.parse("10.255.0.9"),
+        seqno=65536,
+        distance_seqno=65537,
+        distance_metric=20,
+        state="infeasible",
+        tag=0,
+        is_external=False,
+        is_stale=True,
+    ),
+    NupRouteView(
+        prefix=Prefix.parse("10.255.0.1/32"),
+        direction="advertised",
+        neighbor=None,
+        interface="eth0",
+        metric=0,
+        origin=Address.parse("10.255.0.1"),
+        seqno=65536,
+        distance_seqno=None,
+        distance_metric=None,
+        state="advertised",
+        tag=0,
+        is_external=False,
+        is_stale=False,
+    ),
+)
 
 EXPLAINED = ExplainView(
     address=Address.parse("10.1.2.3"),

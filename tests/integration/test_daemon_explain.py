@@ -48,6 +48,20 @@ def test_the_kernel_agrees_until_another_program_interferes(lab: Lab) -> None:
     assert row["network_namespace"] is not None
 
 
+def test_the_table_of_nup_shows_what_is_received_and_advertised(lab: Lab) -> None:
+    prefix = str(lab.node("B").loopbacks[0].network)
+    rows = lab.routectl("R", "show", "nup", "routes", prefix)
+    found = {(row["direction"], row["interface"], row["state"]) for row in rows}
+    assert found == {("received", "eth-B", "selected"), ("advertised", "eth-A", "advertised")}
+    assert {row["origin"] for row in rows} == {lab.node("B").router_id}
+    assert {row["distance_metric"] for row in rows} == {10}
+    whole = lab.routectl("R", "show", "nup", "routes")
+    assert whole == sorted(whole, key=lambda row: ":" in row["prefix"])  # IPv4 before IPv6
+    one = lab.routectl("R", "show", "nup", "routes", "neighbor", lab.node("A").router_id)
+    assert {row["interface"] for row in one} == {"eth-A"}
+    assert {row["neighbor"] for row in one} == {None, lab.node("A").router_id}
+
+
 def test_ipv6_routes_that_share_a_nexthop_object_are_not_confused(lab: Lab) -> None:
     """For one of them the kernel may show another: the one that was looked up first."""
     prefixes = ["2001:db8:20::/44", "2001:db8:20::/48", "2001:db8:21::/48"]

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from routectl.kernel import agreement
 from routectl.render import views
 from routectl.render.json import JsonOutput
+from routectl.render.nup import NUP_ROUTES
 from routectl.render.report import html_report
 from routectl.render.text import Form, Row, TextOutput
 from routectl.render.topology import FORMATS
 from routectl.top import SORT_COLUMNS, Sample, Screen
 from routed.control import views as answers
 from routed.control.changes import ChangeView
+from routed.control.nup_views import NupRouteView
 from routed.control.rows import columns_of
 
 FORMS: dict[str, tuple[Form, type]] = {
@@ -36,6 +38,7 @@ FORMS: dict[str, tuple[Form, type]] = {
     "memory": (views.MEMORY, answers.MemoryView),
     "explain": (views.EXPLAIN, answers.ExplainView),
     "changes": (views.CHANGES, ChangeView),
+    "nup routes": (NUP_ROUTES, NupRouteView),
     "topology": (views.TOPOLOGY, answers.TopologyView),
 }
 

@@ -42,6 +42,8 @@ COMMANDS = (
     "show nexthops",
     "show rules",
     "show bfd sessions",
+    "show nup routes",
+    "show nup routes 10.0.0.0/8 received",
     "show bfd session uplink1",
     "show config fib all",
     "show config",

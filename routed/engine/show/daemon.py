@@ -20,6 +20,7 @@ from routed import __version__
 from routed.config.interface_match import interface_for
 from routed.config.written import written
 from routed.control.bfd_views import BfdSessionView
+from routed.control.selection import NupRouteSelector
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -47,6 +48,7 @@ from routed.engine.show.explain import explain
 from routed.engine.show.health import assess
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.metrics import Exporter
+from routed.engine.show.nup_routes import NupChunks, NupRouteTable
 from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.routes import RouteTablePages
@@ -119,6 +121,7 @@ class Reporter:
         self._queue, self._watch = parent.queue, parent.watch
         self._nexthop_turn = trio.Lock()
         self._topology = TopologyTable(router)
+        self._nup_routes = NupRouteTable(router)
         self.client_refusals: Counter[str] = Counter()
         self._exporter = Exporter(self, reports, router)
 
@@ -387,6 +390,10 @@ class Reporter:
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         """Iterate over every router that NUP knows."""
         return self._topology.rows(self._router.config.router_id)
+
+    def nup_routes(self, selector: NupRouteSelector) -> NupChunks | None:
+        """Iterate over NUP's own table; None if too many clients do so."""
+        return self._nup_routes.rows(selector)
 
     def explain(self, address: Address) -> ExplainView:
         """Explain how an address is routed."""

@@ -470,10 +470,9 @@ class RouteTable:
             if (selection := self._selected.get(prefix)) and key in selection.neighbors
         ]
 
-    def learned(self) -> Iterator[tuple[Prefix, NeighborKey, LearnedRoute, bool]]:
-        """Iterate over every reachable learned route, and whether it is feasible."""
-        for prefix in self._learned.prefixes():
-            yield from self.learned_of(prefix)
+    def prefixes(self) -> Iterable[Prefix]:
+        """Return the prefixes that any neighbor has advertised or retracted."""
+        return self._learned.prefixes()
 
     def learned_of(
         self, prefix: Prefix

@@ -25,6 +25,7 @@ from ipc.control import (
     ShowLog,
     ShowMemory,
     ShowNeighbors,
+    ShowNupRoutes,
     ShowRoute,
     ShowRoutes,
     ShowRules,
@@ -201,6 +202,23 @@ async def test_a_recording_is_begun_once_and_sent_in_pieces(daemon: FakeDaemon) 
     views = [view for page in await chunks_of(again) for view in page]
     assert [getattr(view, "text", "") for view in views] == pieces
     assert {getattr(view, "ended_s", 0.0) for view in views} == {65.0}
+
+
+async def test_the_table_of_nup_is_busy_for_a_fifth_walk(daemon: FakeDaemon) -> None:
+    assert await first_column(daemon, ShowNupRoutes()) == [
+        "10.0.0.0/8",
+        "10.0.0.0/8",
+        "10.255.0.1/32",
+    ]
+    daemon.is_nup_table_busy = True
+    answer = await ask(daemon, ShowNupRoutes())
+    assert isinstance(answer, Final)
+    assert answer.result.code is ResultCode.BUSY
+    assert isinstance(await ask(daemon, ShowNupRoutes("10.0.0.0/8")), Dump)
+    for wrong in (ShowNupRoutes("x"), ShowNupRoutes(None, "x"), ShowNupRoutes(direction="up")):
+        answer = await ask(daemon, wrong)
+        assert isinstance(answer, Final)
+        assert answer.result.code is ResultCode.USAGE
 
 
 async def test_a_log_level_reaches_the_daemon(daemon: FakeDaemon) -> None:

@@ -105,6 +105,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "SHOW_DATAPLANE": 27,
         "SHOW_TRAFFIC": 28,
         "SHOW_BFD_SESSIONS": 29,
+        "SHOW_NUP_ROUTES": 32,
         "SHOW_RULES": 18,
         "TOPOLOGY": 19,
         "EXPLAIN": 20,
