@@ -17,7 +17,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import trio
 
@@ -67,6 +67,9 @@ from ipc.requests import (
     change_route,
     delete_route,
 )
+
+if TYPE_CHECKING:
+    from ipc.rows import NeighborRow, RouteRow, StatusRow
 
 __all__ = ["TrioClient"]
 
@@ -144,23 +147,24 @@ class TrioClient:
 
     # --- queries
 
-    async def status(self) -> Row:
+    async def status(self) -> StatusRow:
         """Return the state of the daemon as a whole."""
-        return (await self.ask(ShowStatus()))[0]
+        return cast("StatusRow", (await self.ask(ShowStatus()))[0])
 
-    async def neighbors(self) -> list[Row]:
+    async def neighbors(self) -> list[NeighborRow]:
         """Return the neighbors."""
-        return await self.ask(ShowNeighbors())
+        return cast("list[NeighborRow]", await self.ask(ShowNeighbors()))
 
     async def routes(
         self, prefix: str | None = None, *, is_longer: bool = False, source: str | None = None
-    ) -> list[Row]:
+    ) -> list[RouteRow]:
         """Return candidates, in prefix order."""
-        return await self.ask(ShowRoutes(None, prefix, is_longer, source))
+        found = await self.ask(ShowRoutes(None, prefix, is_longer, source))
+        return cast("list[RouteRow]", found)
 
-    async def route(self, address: str) -> list[Row]:
+    async def route(self, address: str) -> list[RouteRow]:
         """Return the candidates of the longest prefix that covers an address."""
-        return await self.ask(ShowRoute(address))
+        return cast("list[RouteRow]", await self.ask(ShowRoute(address)))
 
     # --- the conversation
 

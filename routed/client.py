@@ -10,6 +10,8 @@
     TrioClient  the same for trio
     FibReader   the forwarding table in shared memory                     (docs/snapshot.md)
 
+    NeighborRow, RouteRow, StatusRow ...   types of the rows     (docs/json.md)
+
 `ipc`, where they are implemented, is a name that other distributions use as well. TrioClient and
 FibReader are loaded when they are first used: they need trio and the mapped memory.
 """
@@ -23,6 +25,7 @@ from ipc.conversation import ControlError, DaemonUnreachable, Denied, Row
 from ipc.requests import LeaseTerm, NextHop, Route, RouteOptions
 
 if TYPE_CHECKING:
+    from ipc.rows import NeighborRow, NextHopRow, ReloadRow, RouteRow, StatusRow
     from ipc.snapshot import FibReader, FoundNextHop, FoundRoute, SnapshotError, StaleSnapshot
     from ipc.trio_client import TrioClient
 
@@ -35,12 +38,17 @@ __all__ = [
     "FoundNextHop",
     "FoundRoute",
     "LeaseTerm",
+    "NeighborRow",
     "NextHop",
+    "NextHopRow",
+    "ReloadRow",
     "Route",
     "RouteOptions",
+    "RouteRow",
     "Row",
     "SnapshotError",
     "StaleSnapshot",
+    "StatusRow",
     "TrioClient",
 ]
 
@@ -51,6 +59,11 @@ _LOADED_LATE = {
     "FoundRoute": "ipc.snapshot",
     "SnapshotError": "ipc.snapshot",
     "StaleSnapshot": "ipc.snapshot",
+    "NeighborRow": "ipc.rows",
+    "NextHopRow": "ipc.rows",
+    "ReloadRow": "ipc.rows",
+    "RouteRow": "ipc.rows",
+    "StatusRow": "ipc.rows",
 }
 
 

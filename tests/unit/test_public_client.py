@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import ipc.client
+import ipc.rows
 import ipc.snapshot
 import ipc.trio_client
 import routed.client
@@ -19,6 +21,15 @@ def test_every_public_name_is_there() -> None:
     assert routed.client.Client is ipc.client.Client
     assert routed.client.TrioClient is ipc.trio_client.TrioClient
     assert routed.client.FibReader is ipc.snapshot.FibReader
+
+
+def test_rows_have_types() -> None:
+    hints = typing.get_type_hints(routed.client.NeighborRow)
+    assert hints["rtt_ms"] == float | None
+    assert (
+        typing.get_type_hints(routed.client.Client.neighbors, vars(ipc.rows))["return"]
+        == list[routed.client.NeighborRow]
+    )
 
 
 def test_another_name_is_an_error() -> None:
