@@ -31,11 +31,11 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 PYTEST_JOBS := --numprocesses $(JOBS) --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint type unit bpf bench sim flood soak attack fuzz sanitize wheel deb debtest clean
+.PHONY: help venv run test lint type unit bpf bench bench-quick sim flood soak attack fuzz sanitize wheel deb debtest clean
 
 help: ## list the targets
 	@echo "make TARGET, with one of:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 15
 
 venv: $(STAMP) ## make the virtual environment, with the pinned packages
 
@@ -65,6 +65,9 @@ bpf: $(STAMP) ## compile the programs for the kernel again (needs clang; for mai
 
 bench: $(STAMP) ## measure; ONLY=NAME for one of them, RUNS=N for more runs, LONG=1 in full
 	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(LONG),--long) $(ONLY)
+
+bench-quick: $(STAMP) ## ratios at small size, two minutes; AGAINST=DIR compares with another commit's
+	@PYTHONPATH=netns-lab $(BIN)/python -m tests.bench --quick $(if $(AGAINST),--against $(AGAINST)) $(ONLY)
 
 sim: $(STAMP) ## simulate NUP from 10 to 2,000 routers: table, result file, plot (an hour, 3 GB)
 	@$(BIN)/python -m tests.sim --jobs $$(nproc)

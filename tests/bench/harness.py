@@ -33,7 +33,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Bench", "Row", "benchmark_names", "run_benchmark", "seconds", "summary", "table"]
+__all__ = [
+    "Bench",
+    "Row",
+    "benchmark_names",
+    "comparison",
+    "read_ratios",
+    "run_benchmark",
+    "seconds",
+    "summary",
+    "table",
+]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -265,6 +275,44 @@ def table(rows: list[Row]) -> str:
             cell.rjust(width) if column in (1, 3, 4) else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
+        for line in lines
+    )
+
+
+def read_ratios(directory: Path) -> dict[str, float]:
+    """Return the ratios of all result files of a directory, by the work of their rows.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is not a result.
+    """
+    found: dict[str, float] = {}
+    for path in sorted(directory.glob("*.json")):
+        for row in json.loads(path.read_text()):
+            if isinstance(row, dict) and row.get("ratio") is not None:
+                found[str(row["work"])] = float(row["ratio"])
+    return found
+
+
+def comparison(rows: list[Row], before: Mapping[str, float]) -> str:
+    """The ratios of two commits as text: before, now, and the factor between them.
+
+    Args:
+        rows: of this run.
+        before: the ratios of the other commit; rows that only one of them has are left out.
+    """
+    lines = [("WORK", "BEFORE", "NOW", "FACTOR")]
+    for row in rows:
+        if row.ratio is not None and row.work in before:
+            factor = row.ratio / before[row.work] if before[row.work] else math.inf
+            figures = _figure(before[row.work]), _figure(row.ratio), _figure(factor)
+            lines.append((row.work, *figures))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 

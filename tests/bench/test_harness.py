@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.bench import tables
-from tests.bench.harness import Bench, Row, benchmark_names, run_benchmark, summary, table
+from tests.bench.harness import (
+    Bench,
+    Row,
+    benchmark_names,
+    comparison,
+    read_ratios,
+    run_benchmark,
+    summary,
+    table,
+)
 from tests.fakes.lpm_oracle import LpmOracle
 
 
@@ -74,6 +83,25 @@ def test_the_summary_names_the_row_that_is_farthest_from_its_target() -> None:
     ]
     assert summary(rows) == "targets: 1 met, 2 missed; farthest: far, 3 x its target"
     assert summary([Row("none", 1, "s")]) == "no targets"
+
+
+def test_two_commits_are_compared_by_the_ratios_that_both_have(tmp_path: Path) -> None:
+    earlier = [
+        Row("install", 3, "s", {"kernel": 2}, limit="kernel"),
+        Row("gone", 3, "s", {"kernel": 2}, limit="kernel"),
+        Row("no ratio", 3, "s"),
+    ]
+    (tmp_path / "fib.json").write_text(json.dumps([row.to_json() for row in earlier]))
+    now = [
+        Row("install", 6, "s", {"kernel": 2}, limit="kernel"),
+        Row("new", 6, "s", {"kernel": 2}, limit="kernel"),
+        Row("no ratio", 6, "s"),
+    ]
+    lines = comparison(now, read_ratios(tmp_path)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["WORK", "BEFORE", "NOW", "FACTOR"],
+        ["install", "1.5", "3", "2"],
+    ]
 
 
 def test_a_missing_peer_is_named_with_its_package() -> None:
