@@ -12,7 +12,8 @@ from routed.config.nup import KeyConfig
 from routed.config.route_options import StaticType
 from routed.config.static import StaticConfig
 from routed.model.bfd import BFD_SESSIONS_MAX
-from routed.model.prefix import Family
+from routed.model.martians import Martian, find_martian
+from routed.model.prefix import Address, Family
 
 __all__ = ["bfd_key_sets", "bfd_problems", "static_problems"]
 
@@ -56,15 +57,25 @@ def bfd_problems(
 
 def _address_problems(path: str, session: BfdSessionConfig) -> Iterator[Problem]:
     peer, source = session.peer, session.source
-    if peer.is_multicast or peer.addr_bits == 0:
-        yield f"{path}.peer", f"{peer} cannot be a system's address"
+    for option, address in (("peer", peer), ("source", source)):
+        if address is None:
+            continue
+        martian = find_martian(address.host_prefix())
+        if martian not in (None, Martian.LINK_LOCAL):
+            yield f"{path}.{option}", f"{address} cannot be a system's address ({martian.value})"
+        if _is_of_a_link(address) and session.interface is None:
+            yield f"{path}.{option}", f"{address} is link-local: name the `interface`"
     if source is not None and source.family is not peer.family:
         yield f"{path}.source", "is of another family than `peer`"
-    if peer.family is Family.IPV6 and peer.is_link_local:
-        if session.interface is None:
-            yield f"{path}.peer", f"{peer} is link-local: name the `interface`"
-        if session.multihop:
-            yield f"{path}.multihop", f"{peer} is link-local: no router forwards packets to it"
+    if source == peer:
+        yield f"{path}.source", "is the address of the other system"
+    if _is_of_a_link(peer) and session.multihop:
+        yield f"{path}.multihop", f"{peer} is link-local: no router forwards packets to it"
+
+
+def _is_of_a_link(address: Address) -> bool:
+    """Whether an address means nothing without its link, as that of IPv6 does."""
+    return address.family is Family.IPV6 and address.is_link_local
 
 
 def _key_problems(

@@ -108,6 +108,8 @@ class BfdSockets:
         self._has_receiver: set[tuple[Family, bool]] = set()
         self._has_sender: dict[str, tuple[object, ...]] = {}
         """The sessions with a sending socket, and what it was opened for."""
+        self._problems: dict[str, str] = {}
+        """Of sockets that cannot be opened, as logged."""
 
     def begin_process(self) -> None:
         """Record that a new liveness process has nothing yet."""
@@ -128,6 +130,7 @@ class BfdSockets:
         Returns:
             Whether it has all sockets; otherwise this is to be called again.
         """
+        before, self._problems = self._problems, {}
         if settings != self._sent:
             send(BfdConfigured(tuple(settings.values())), None)
             self._sent = settings
@@ -139,6 +142,9 @@ class BfdSockets:
             is_complete &= self._send_receiver(family, is_multihop, send)
         for each in settings.values():
             is_complete &= self._send_sender(each, ifnames.get(each.ifindex), send)
+        for name, problem in self._problems.items():
+            if before.get(name) != problem:  # it is tried twice a second
+                self._log.emit("bfd-socket-failed", session=name, problem=problem)
         return is_complete
 
     def close(self) -> None:
@@ -159,7 +165,7 @@ class BfdSockets:
             copy = os.dup(kept.fileno())
         except OSError as error:
             where = f"{family.label} {'multihop' if is_multihop else 'single hop'}"
-            self._log.emit("bfd-socket-failed", session=where, problem=error.strerror)
+            self._problems[where] = error.strerror or str(error)
             return False
         send(BfdSocketReady("", family, is_multihop), copy)
         self._has_receiver.add((family, is_multihop))
@@ -172,7 +178,7 @@ class BfdSockets:
         try:
             opened = open_sender(settings, ifname)
         except OSError as error:
-            self._log.emit("bfd-socket-failed", session=settings.name, problem=error.strerror)
+            self._problems[settings.name] = error.strerror or str(error)
             return False
         message = BfdSocketReady(settings.name, settings.peer.family, settings.is_multihop)
         send(message, opened.detach())

@@ -104,6 +104,8 @@ def test_a_port_that_is_in_use_is_tried_again(scene: Scene) -> None:
         assert RECEIVER not in scene.reconcile(S)
         assert not scene.is_complete
         assert scene.events == ["bfd-socket-failed"]
+        scene.reconcile(S)
+        assert scene.events == ["bfd-socket-failed"], "logged once, however often it is tried"
     assert scene.reconcile(S) == [RECEIVER]
     assert scene.is_complete
 

@@ -65,7 +65,34 @@ def test_what_is_written_loads_as_the_same() -> None:
 @pytest.mark.parametrize(
     ("session", "problem"),
     [
-        ("peer: 224.0.0.5", "bfd.sessions.s.peer: 224.0.0.5 cannot be a system's address"),
+        *(
+            (
+                f'peer: "{address}"',
+                f"bfd.sessions.s.peer: {address} cannot be a system's address ({reason})",
+            )
+            for address, reason in (
+                ("224.0.0.5", "multicast"),
+                ("0.0.0.0", "this network"),
+                ("127.0.0.1", "loopback"),
+                ("255.255.255.255", "reserved"),
+                ("::1", "loopback"),
+                ("::", "unspecified"),
+                ("ff02::1", "multicast"),
+                ("::ffff:c000:201", "IPv4-mapped"),
+            )
+        ),
+        (
+            "peer: 192.0.2.1, source: 224.0.0.5",
+            "bfd.sessions.s.source: 224.0.0.5 cannot be a system's address (multicast)",
+        ),
+        (
+            'peer: "2001:db8::1", source: "fe80::2"',
+            "bfd.sessions.s.source: fe80::2 is link-local: name the `interface`",
+        ),
+        (
+            "peer: 192.0.2.1, source: 192.0.2.1",
+            "bfd.sessions.s.source: is the address of the other system",
+        ),
         ('peer: "fe80::1"', "bfd.sessions.s.peer: fe80::1 is link-local: name the `interface`"),
         (
             'peer: "fe80::1", interface: eth0, multihop: true',
