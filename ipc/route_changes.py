@@ -92,6 +92,8 @@ class RouteChange:
     owner: str = ""
     """A name that distinguishes several programs of one user; for DELETE, also the whole owner as
     `show routes` shows it."""
+    table: str = ""
+    """The name or number of the table; empty for the main one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,17 +53,20 @@ and each kernel attribute, adds as much again."""
 class BatchPacker:
     """Collector of routes into requests."""
 
-    def __init__(self, operation: RouteOperation, lease: Lease, owner: str = "") -> None:
+    def __init__(
+        self, operation: RouteOperation, lease: Lease, owner: str = "", table: str = ""
+    ) -> None:
         """Begin with an empty request.
 
         Args:
             operation: of every request.
             lease: the same.
             owner: the same.
+            table: the same.
         """
         self._operation = operation
         self._lease = lease
-        self._owner = owner
+        self._owner, self._table = owner, table
         self._clear()
 
     def _clear(self) -> None:
@@ -125,6 +128,7 @@ class BatchPacker:
             self._pack(1),
             self._lease,
             self._owner,
+            self._table,
         )
         origins = [*self._origins[0], *self._origins[1]]
         self._clear()
@@ -146,9 +150,10 @@ def one_route(
     *,
     lease: Lease,
     owner: str = "",
+    table: str = "",
 ) -> RouteChange:
     """Return a request for one route; arguments as for `BatchPacker`."""
-    packer = BatchPacker(operation, lease, owner)
+    packer = BatchPacker(operation, lease, owner, table)
     packer.add(packed, prefix_len, packer.number_of(attributes), 0)
     return packer.pop()[0]
 

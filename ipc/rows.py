@@ -69,7 +69,7 @@ RouteRow = TypedDict("RouteRow", {
     "distance": int, "metric": int, "tag": int, "next_hops": list[NextHopRow], "selected": bool,
     "fib_state": Literal["pending", "installed", "failed", "shadowed", "decoupled", "waiting"] | None,
     "fib_reason": str, "age_s": float, "owner": str, "lease_s": float | None,
-    "attributes": dict[str, str],
+    "attributes": dict[str, str], "table": str,
 })  # fmt: skip
 """One candidate route."""
 
@@ -110,6 +110,7 @@ ExplainRow = TypedDict("ExplainRow", {
     "address": str, "prefix": str | None, "candidates": list[ExplainedCandidateRow],
     "unusable": list[str], "shorter": list[str], "trie_path": list[str],
     "unusable_reasons": list[str], "waiting": list[str], "network_namespace": int | None,
+    "table": str,
 })  # fmt: skip
 """The explanation of how an address is routed."""
 

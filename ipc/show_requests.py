@@ -73,6 +73,8 @@ class ShowRoutes:
     """Select routes with this gateway."""
     state: str | None = None
     """Select routes in this FIB state: pending, installed, failed, shadowed or decoupled."""
+    table: str | None = None
+    """The name or number of a table, or `all`; the main one if absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class ShowRoute:
     """The candidates of the longest prefix that covers an address."""
 
     address: str
+    table: str | None = None
+    """The name or number of a table; the main one if absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class ShowFib:
     prefix: str | None = None
     is_longer: bool = False
     state: str | None = None
+    """As in ShowRoutes."""
+    table: str | None = None
     """As in ShowRoutes."""
 
 
@@ -133,6 +139,8 @@ class Explain:
     """Explanation of how an address is routed, one row."""
 
     address: str
+    table: str | None = None
+    """As in ShowRoute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class Network(Daemons):
         A daemon that does not answer (its engine may be restarting) is a difference, too.
         """
         try:
-            rows = self.routectl(router, "show", "fib")
+            rows = self.routectl(router, "show", "fib", "table", "all")
         except LabError as error:
             return [str(error)]
         found = convergence.fib_differences(rows, self.kernel_routes(router))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
-from ipc.control import Request, ShowInterfaces, ShowNeighbors, ShowRoutes
+from ipc.control import Request, ShowConfig, ShowInterfaces, ShowNeighbors, ShowRoutes
 from routectl.grammar import ValueKind
 from routectl.render.text import Row
 
@@ -35,6 +35,7 @@ _LIVE_COLUMNS: dict[ValueKind, tuple[Request, tuple[str, ...]]] = {
     ValueKind.ADDRESS: (ShowRoutes(is_selected_only=True), ("prefix",)),
     ValueKind.DESTINATION: (ShowRoutes(is_selected_only=True), ("prefix",)),
     ValueKind.PREFIX: (ShowRoutes(is_selected_only=True), ("prefix",)),
+    ValueKind.TABLE: (ShowConfig(section="tables"), ("option",)),
 }
 """Request that lists the values of a kind, and the columns that hold them."""
 
@@ -92,6 +93,8 @@ def _values(client: ControlClient, kind: ValueKind) -> Iterator[str]:
         for column in columns:
             if row.get(column) is not None:
                 value = str(row[column])
+                if kind is ValueKind.TABLE:
+                    value = value.partition(".")[2] or "all"  # the section itself stands for all
                 yield value.partition("/")[0] if kind is ValueKind.ADDRESS else value
 
 

@@ -74,18 +74,24 @@ _SHOW_ROUTES = Fields(
         "interface",
         "via",
         "state",
+        "table",
     ),
 )
 
 
 def _show_route(invocation: Invocation) -> Request:
     destination = str(invocation.value("destination"))
-    return ShowRoutes(prefix=destination) if "/" in destination else ShowRoute(destination)
+    table = invocation.value("table")
+    if "/" in destination:
+        return ShowRoutes(prefix=destination, table=table)
+    return ShowRoute(destination, table)
 
 
 _PREFIX = Positional("prefix", ValueKind.PREFIX, "Only this prefix")
 _STATE = Keyword("state", ValueKind.STATE, "Only those in this state in the kernel")
 _LONGER = Flag("longer", "With a prefix: everything inside it")
+_TABLES = Keyword("table", ValueKind.TABLE, "Of this table instead of the main one, or `all`")
+_TABLE = Keyword("table", ValueKind.TABLE, "Of this table instead of the main one")
 
 _SHOW = Branch(
     "show",
@@ -132,6 +138,7 @@ _SHOW = Branch(
                 Keyword("interface", ValueKind.INTERFACE, "Only those through this interface"),
                 Keyword("via", ValueKind.ADDRESS, "Only those with this gateway"),
                 _STATE,
+                _TABLES,
             ),
         ),
         Leaf(
@@ -144,6 +151,7 @@ _SHOW = Branch(
                 Positional(
                     "destination", ValueKind.DESTINATION, "The destination", is_required=True
                 ),
+                _TABLE,
             ),
         ),
         Leaf(
@@ -151,8 +159,8 @@ _SHOW = Branch(
             "The routes desired in the kernel, and whether they are installed",
             "show fib 10.0.0.0/8 longer",
             Role.READ,
-            Ask(Fields(ShowFib, ("@family", "prefix", "longer?", "state")), views.FIB),
-            (_PREFIX, _LONGER, _STATE),
+            Ask(Fields(ShowFib, ("@family", "prefix", "longer?", "state", "table")), views.FIB),
+            (_PREFIX, _LONGER, _STATE, _TABLES),
         ),
         Leaf(
             "nexthops",
@@ -316,8 +324,8 @@ TREE = Branch(
             "answers",
             "explain 192.0.2.1",
             Role.READ,
-            ExplainAddress(Fields(Explain, ("address",)), views.EXPLAIN),
-            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True),),
+            ExplainAddress(Fields(Explain, ("address", "table")), views.EXPLAIN),
+            (Positional("address", ValueKind.ADDRESS, "The destination", is_required=True), _TABLE),
         ),
         Leaf(
             "monitor",

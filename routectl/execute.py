@@ -139,6 +139,7 @@ def _import(
             request.operation,
             request.lease,
             request.owner,
+            request.table,
             progress=lambda routes, read: output.progress(routes, read, total),
         )
     output.progress_ended()
@@ -171,6 +172,10 @@ def _explained(pages: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
 
     for page in pages:
         for row in page:
+            if (table := row.get("table", "main")) != "main":
+                words = f"the kernel is not asked: its policy rules decide who uses table {table}"
+                yield [{**row, "kernel": None, "kernel_error": words, "agrees": None}]
+                continue
             try:
                 check_namespace(row.get("network_namespace"))
                 kernel = ask_kernel(str(row.get("address")))

@@ -135,6 +135,8 @@ class ValueKind(enum.Enum):
     """The name of a BFD session."""
     ORDER = "ORDER"
     """What decides which rows of traffic come first."""
+    TABLE = "TABLE"
+    """The name or number of a table."""
     SECTION = "SECTION"
     """A top-level key of the configuration."""
 

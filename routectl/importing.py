@@ -96,6 +96,7 @@ def import_routes(
     operation: RouteOperation,
     lease: Lease,
     owner: str,
+    table: str = "",
     *,
     progress: Progress = lambda _routes, _read: None,
 ) -> ImportOutcome:
@@ -108,6 +109,7 @@ def import_routes(
         operation: operation for every route.
         lease: lease of every route.
         owner: owner of every route.
+        table: table of every route; empty for the main one.
         progress: called after each request.
 
     Raises:
@@ -116,7 +118,7 @@ def import_routes(
 
     Cost: about 2 us and 130 bytes per route, in addition to the work of the daemon.
     """
-    work = _Import(source, BatchPacker(operation, lease, owner))
+    work = _Import(source, BatchPacker(operation, lease, owner, table), table)
     for result, rows in client.exchange(work.requests()):
         work.answered(result, rows)
         progress(work.done, work.read_bytes)
@@ -126,8 +128,9 @@ def import_routes(
 class _Import:
     """The import of one file."""
 
-    def __init__(self, source: BinaryIO, packer: BatchPacker) -> None:
+    def __init__(self, source: BinaryIO, packer: BatchPacker, table: str) -> None:
         self._source = source
+        self._table = table
         self._packer = packer
         self._under_way: list[_Batch] = []
         self._errors: list[tuple[int, str]] = []
@@ -210,7 +213,7 @@ class _Import:
             if is_kernel_route(text):
                 self._passed_over += 1
                 return False
-            packed, prefix_len, words, attributes = read_route(text)
+            packed, prefix_len, words, attributes = read_route(text, self._table)
         except UnicodeDecodeError:
             self._wrong_here.append((line_number, "it is not UTF-8 text"))
             return False

@@ -131,7 +131,7 @@ def is_ipv6_default(words: str) -> bool:
     return ":" in hop[1] if hop else " pref " in f" {words} "
 
 
-def read_route(text: str) -> tuple[bytes, int, str, RouteAttributes]:
+def read_route(text: str, table: str = "") -> tuple[bytes, int, str, RouteAttributes]:
     """Parse one route.
 
     Args:
@@ -147,7 +147,7 @@ def read_route(text: str) -> tuple[bytes, int, str, RouteAttributes]:
     """
     prefix, words = split_line(text)
     packed, prefix_len = parse_prefix(prefix, is_ipv6_default=is_ipv6_default(words))
-    attributes = parse_attributes(words)
+    attributes = parse_attributes(words, table)
     problem = family_problem(len(packed), attributes)
     if problem is not None:
         raise LineError(problem)
@@ -207,14 +207,18 @@ def parse_prefix(text: str, *, is_ipv6_default: bool = False) -> tuple[bytes, in
     return packed, int(length)
 
 
-def parse_attributes(rest: str) -> RouteAttributes:
+def parse_attributes(rest: str, table: str = "") -> RouteAttributes:
     """Parse the words of a line other than the prefix.
+
+    Args:
+        rest: the words.
+        table: the table for which the route is meant, as the user named it; empty for the main one.
 
     Raises:
         LineError: a word is unknown, cannot be kept, or contradicts another one; or a value is not
             valid for a route.
     """
-    route = _Route()
+    route = _Route(table)
     words = iter(rest.split())
     for word in words:
         route.take(word, words)
@@ -224,7 +228,8 @@ def parse_attributes(rest: str) -> RouteAttributes:
 class _Route:
     """A route whose words are being parsed."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        self._table = table
         self._type: str | None = None
         self._metric: int | None = None
         self._tag: int | None = None
@@ -237,7 +242,7 @@ class _Route:
         """Parse one word, and its value."""
         match word:
             case "table":
-                _main_table(_value(word, words))
+                _check_table(_value(word, words), self._table)
             case "metric":
                 _check_first(word, self._metric)
                 self._metric = _number(word, words)
@@ -311,11 +316,12 @@ class _Route:
         raise LineError(f"a {route_type} route needs `via`, `dev` or several `nexthop`")
 
 
-def _main_table(table: str) -> None:
-    if table not in _MAIN_TABLE:
+def _check_table(table: str, wanted: str) -> None:
+    """Refuse the table of a line if it is not the one for which the routes are meant."""
+    if table != wanted and (wanted or table not in _MAIN_TABLE):
         raise LineError(
-            f"table {quoted(table)} cannot be chosen here: routed keeps the table of its "
-            "`fib.table`"
+            f"it is a route of table {quoted(table)}, which is not the one that was named; "
+            "`table NAME` behind the command names it"
         )
 
 

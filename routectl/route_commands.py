@@ -42,6 +42,7 @@ def _change_route(operation: RouteOperation) -> Callable[[Invocation], Request]:
             _attributes(invocation),
             lease=lease_of(invocation),
             owner=invocation.value("owner") or "",
+            table=invocation.value("table") or "",
         )
 
     return build
@@ -78,6 +79,7 @@ def _import_routes(invocation: Invocation) -> Request:
         (),
         lease=lease_of(invocation),
         owner=invocation.value("owner") or "",
+        table=invocation.value("table") or "",
     )
 
 
@@ -90,6 +92,7 @@ _LEASE = Keyword(
     ValueKind.LEASE,
     "Remove the route after this time unless renewed, or when the `session` ends",
 )
+_TABLE = Keyword("table", ValueKind.TABLE, "The table, instead of the main one")
 _OWNER = Keyword("owner", ValueKind.OWNER, "A name that distinguishes several owners of one user")
 _ATTRIBUTE_WORDS = (
     Keyword("src", ValueKind.ADDRESS, "Source address of the host's own packets; waits for it"),
@@ -126,6 +129,7 @@ _ROUTE_WORDS: tuple[Argument, ...] = (
     Keyword("metric", ValueKind.NUMBER, "Decides between injected routes; lower wins"),
     Keyword("tag", ValueKind.NUMBER, "A mark that policy can match"),
     *_ATTRIBUTE_WORDS,
+    _TABLE,
     _LEASE,
     _OWNER,
 )
@@ -159,6 +163,7 @@ ROUTE = Branch(
             (
                 Positional("prefix", ValueKind.PREFIX, "The destination", is_required=True),
                 Keyword("owner", ValueKind.OWNER, "The owner, as `show routes` prints it"),
+                _TABLE,
             ),
         ),
         Leaf(
@@ -171,6 +176,7 @@ ROUTE = Branch(
             (
                 Positional("file", ValueKind.FILE, "The file", is_required=True),
                 Flag("replace", "Replace the owner's routes, instead of refusing"),
+                _TABLE,
                 _LEASE,
                 _OWNER,
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from routectl.render.text import Row, plain_text
 
-__all__ = ["next_hops_text", "route_text"]
+__all__ = ["next_hops_text", "prefix_with_table", "route_text"]
 
 
 def route_text(row: Row) -> str:
@@ -16,6 +16,13 @@ def route_text(row: Row) -> str:
         return text
     words = " ".join(f"{word} {value}" for word, value in attributes.items())
     return f"{words}\n{text}" if "\n" in text else f"{text} {words}"
+
+
+def prefix_with_table(row: Row) -> str:
+    """Format a prefix, and its table unless that is the main one."""
+    table = row.get("table", "main")
+    prefix = plain_text(row.get("prefix"))
+    return prefix if table == "main" else f"{prefix} table {table}"
 
 
 def next_hops_text(route_type: object, next_hops: object) -> str:

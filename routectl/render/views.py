@@ -7,7 +7,7 @@ most important ones; `--json` has all of them.
 from __future__ import annotations
 
 from routectl.render.health import health, verdict
-from routectl.render.routes import next_hops_text, route_text
+from routectl.render.routes import next_hops_text, prefix_with_table, route_text
 from routectl.render.text import (
     Column,
     Record,
@@ -220,10 +220,11 @@ INTERFACES = TextTable(
     empty="no interfaces",
 )
 
+
 ROUTES = TextTable(
     (
         Column("", lambda row: "*" if row.get("selected") else ""),
-        _column("PREFIX", "prefix"),
+        Column("PREFIX", prefix_with_table),
         Column("SOURCE", _source),
         Column("DIST/METRIC", lambda row: f"{row.get('distance')}/{_metric(row)}"),
         Column("NEXT HOPS", route_text),

@@ -35,6 +35,7 @@ from routed.config.schema import (
     SummaryConfig,
 )
 from routed.config.state_names import is_state_file
+from routed.config.tables import TableConfig, reference_problem, table_problems
 from routed.model.martians import MARTIAN_BLOCKS
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX
@@ -65,6 +66,8 @@ class Draft:
     """Names of all key sets; None if the section `keys` could not be decoded."""
     bfd: BfdConfig | None
     """None if the section `bfd` could not be decoded."""
+    tables: Numbered[TableConfig] | None
+    """None if the section `tables` has an invalid entry."""
     static: Numbered[StaticConfig]
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
@@ -88,6 +91,7 @@ class Draft:
         """
         key_sets: Sequence[KeySetConfig] | None = values.get("keys", ())
         filters: FiltersConfig | None = values.get("filters")
+        tables: Sequence[TableConfig | None] | None = values.get("tables", ())
         return cls(
             fib=values.get("fib", FibConfig()),
             interfaces=[entry for _, entry in _numbered(values.get("interfaces"))],
@@ -95,6 +99,7 @@ class Draft:
             empty_key_sets=[each.name for each in key_sets or () if not each.keys],
             key_names=None if key_sets is None else frozenset(each.name for each in key_sets),
             bfd=values.get("bfd", BfdConfig()),
+            tables=None if tables is None or None in tables else _numbered(tables),
             static=_numbered(values.get("static")),
             summaries=_numbered(values.get("summaries")),
             learn=_numbered(values.get("learn")),
@@ -137,7 +142,10 @@ def _file_problems(files: Sequence[tuple[str, str]], file: str) -> Iterator[Prob
 
 def find_problems(draft: Draft) -> Iterator[Problem]:
     """Yield every problem of a combination of values that are valid in themselves."""
-    yield from _statics_problems(draft.static)
+    main_id = None if draft.fib is None else draft.fib.table_id
+    if draft.tables is not None:
+        yield from table_problems(draft.tables, main_id)
+    yield from _statics_problems(draft.static, draft.tables)
     yield from _interface_problems(draft)
     for name, keys in draft.keys:
         yield from _key_problems(name, keys)
@@ -181,12 +189,17 @@ def _martian_problems(allowed: Numbered[Prefix]) -> Iterator[Problem]:
             yield f"allow_martians[{index}]", f"no address of {prefix} is a martian"
 
 
-def _statics_problems(statics: Numbered[StaticConfig]) -> Iterator[Problem]:
+def _statics_problems(
+    statics: Numbered[StaticConfig], tables: Numbered[TableConfig] | None
+) -> Iterator[Problem]:
     seen: dict[object, int] = {}
+    names = None if tables is None else {entry.name for _, entry in tables}
     for index, static in statics:
         path = f"static[{index}]"
         yield from _static_problems(path, static)
-        identity = (static.prefix, static.metric, static.distance)
+        if names is not None and static.table is not None and static.table not in names:
+            yield f"{path}.table", reference_problem(static.table, tables or ())
+        identity = (static.table, static.prefix, static.metric, static.distance)
         if identity in seen:
             yield (
                 f"{path}.prefix",

@@ -54,6 +54,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
         *_item_changes("bfd session", old.bfd.sessions, effective.bfd.sessions, lambda e: e.name),
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
         *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
+        *_item_changes("table", old.tables, effective.tables, lambda e: e.name),
         *_item_changes("static", old.static, effective.static, _static_identity),
         *_item_changes("learn", old.learn, effective.learn, lambda entry: entry),
         *_item_changes("rule", old.rules, effective.rules, lambda entry: entry),
@@ -67,7 +68,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
 
 
 _COMPARED_BY_ITEM = {
-    "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute", "bfd",
+    "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute", "bfd", "tables",
 }  # fmt: skip
 
 
@@ -138,10 +139,12 @@ def _item_changes(
 
 
 def _static_identity(static: StaticConfig) -> Any:
-    return static.prefix, static.distance, static.metric
+    return static.table, static.prefix, static.distance, static.metric
 
 
 def _label(item: Any) -> str:
+    if isinstance(item, StaticConfig) and item.table is not None:
+        return f"{item.prefix} table {item.table}"
     for name in ("pattern", "prefix", "name"):
         if hasattr(item, name):
             return str(getattr(item, name))

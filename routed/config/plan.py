@@ -76,13 +76,14 @@ def _kernel(old: Config, new: Config) -> Iterator[PlanStep]:
         )
         text = f"kernel      all of the daemon's routes move to {after}; the old ones go last"
         yield PlanStep("move", "routes", before, after, text)
+    yield from _tables(old, new)
     if old.filters.kernel != new.filters.kernel:
         text = "kernel      filters.kernel changes: routes are installed and removed accordingly"
         yield _change("filters.kernel", text)
     routes_before = {_identity(static): static for static in old.static}
     routes_after = {_identity(static): static for static in new.static}
     for identity, static in routes_after.items():
-        name, target = f"route {static.prefix}", _target(static)
+        name, target = _name(static), _target(static)
         former = routes_before.get(identity)
         if former is None:
             yield route_step("install", name, None, target)
@@ -93,11 +94,35 @@ def _kernel(old: Config, new: Config) -> Iterator[PlanStep]:
             yield PlanStep("change", name, f"tag {former.tag}", f"tag {static.tag}", text)
     for identity, static in routes_before.items():
         if identity not in routes_after:
-            yield route_step("remove", f"route {static.prefix}", _target(static), None)
+            yield route_step("remove", _name(static), _target(static), None)
+
+
+def _name(static: StaticConfig) -> str:
+    return f"route {static.prefix}" + ("" if static.table is None else f" table {static.table}")
+
+
+def _tables(old: Config, new: Config) -> Iterator[PlanStep]:
+    """Yield the tables that begin, end or get another number."""
+    before = {entry.name: entry for entry in old.tables}
+    after = {entry.name: entry for entry in new.tables}
+    for name, entry in after.items():
+        if name not in before:
+            text = f"kernel      table {name}: the daemon has routes in it from now on"
+            yield PlanStep("begin", f"table {name}", None, str(entry.table_id), text)
+        elif entry.table_id != before[name].table_id:
+            former, now = str(before[name].table_id), str(entry.table_id)
+            text = f"kernel      table {name}: its routes move from {former} to {now}"
+            yield PlanStep("move", f"table {name}", former, now, text)
+        elif entry != before[name]:
+            yield _change(f"table {name}", f"kernel      table {name}: written in another way")
+    for name, entry in before.items():
+        if name not in after:
+            text = f"kernel      table {name}: the daemon's routes in it are removed"
+            yield PlanStep("end", f"table {name}", str(entry.table_id), None, text)
 
 
 def _identity(static: StaticConfig) -> tuple[object, ...]:
-    return static.prefix, static.distance, static.metric
+    return static.table, static.prefix, static.distance, static.metric
 
 
 def _target(static: StaticConfig) -> str:

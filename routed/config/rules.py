@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from ipc.lazy_dataclass import dataclass
-from routed.config import rule_scalars, scalars
+from routed.config import rule_scalars, scalars, table_scalars
 from routed.config.options import Scalar
 from routed.config.options import option as _option
 from routed.model.prefix import Family, Prefix
@@ -119,7 +119,7 @@ class RuleConfig:
         default=RuleFamily.BOTH, written="both",
     )  # fmt: skip
     table: int | None = _option(
-        Scalar(scalars.any_table),
+        Scalar(table_scalars.any_table),
         "The table that is looked up: `main`, `local`, a number, a name of iproute2's "
         "`rt_tables`, or `vrf:NAME`.",
         default=None,

@@ -20,10 +20,8 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ipc.lazy_dataclass import dataclass
-from routed.config import iproute2_names
-from routed.config.vrf import table_of_vrf
 from routed.model.prefix import Address, Family, Prefix
-from routed.model.rule import ANY_MARK, RESERVED_TABLES
+from routed.model.rule import ANY_MARK
 
 __all__ = [
     "EngineUser",
@@ -34,7 +32,6 @@ __all__ = [
     "Reader",
     "absolute_path",
     "address",
-    "any_table",
     "boolean",
     "choice",
     "duration",
@@ -52,7 +49,6 @@ __all__ = [
     "principal",
     "router_id",
     "socket_path",
-    "table",
     "whole_number",
     "word",
 ]
@@ -62,8 +58,6 @@ E = TypeVar("E", bound=enum.Enum)
 
 _IFNAME_MAX = 15
 """IFNAMSIZ - 1 of Linux."""
-
-_TABLE_WORDS = {number: name for name, number in RESERVED_TABLES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,51 +275,6 @@ def _read_router_id(text: str) -> Address:
 
 
 router_id = Reader(_read_router_id, {"type": "string", "format": "ipv4"})
-
-
-def _read_any_table(text: str) -> int:
-    if text in RESERVED_TABLES:
-        return RESERVED_TABLES[text]
-    if text.startswith("vrf:") and text != "vrf:":
-        return table_of_vrf(text.removeprefix("vrf:"))
-    if re.fullmatch(r"[0-9]{1,20}", text):
-        number: int | None = int(text)
-    else:
-        number = iproute2_names.number_of(_RT_TABLES, text)
-    if number is None or not 1 <= number < 1 << 32:
-        raise ValueError(
-            f"expected main, a table number from 1 to {2**32 - 1}, vrf:NAME, or a name of "
-            f"{iproute2_names.file_of(_RT_TABLES)}, got {text!r}"
-        )
-    return number
-
-
-_RT_TABLES = "rt_tables"
-
-
-def _read_table(text: str) -> int:
-    table_id = _read_any_table(text)
-    if table_id == RESERVED_TABLES["local"]:
-        raise ValueError("the local table belongs to the kernel")
-    return table_id
-
-
-def _write_table(table_id: int) -> str:
-    return _TABLE_WORDS.get(table_id, str(table_id))
-
-
-_TABLE_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": 2**32 - 1},
-        {"type": "string", "examples": ["main", "vrf:red"]},
-    ]
-}
-
-table = Reader(_read_table, _TABLE_SCHEMA, _write_table)
-"""A table whose routes are managed or read."""
-
-any_table = Reader(_read_any_table, _TABLE_SCHEMA, _write_table)
-"""A table that is looked up."""
 
 
 class FirewallMark(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 
 from ipc.lazy_dataclass import dataclass
-from routed.config import scalars, shapes
+from routed.config import scalars, shapes, table_scalars
 from routed.config.bfd import BfdConfig, BfdSessionConfig
 from routed.config.nup import (
     DampingConfig,
@@ -48,6 +48,7 @@ from routed.config.route_options import StaticType
 from routed.config.rules import RuleConfig
 from routed.config.scalars import EngineUser, PrefixMatch, Principal
 from routed.config.static import NextHopConfig, StaticConfig
+from routed.config.tables import TableConfig
 from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Prefix
 
@@ -92,6 +93,7 @@ __all__ = [
     "StaticConfig",
     "StaticType",
     "SummaryConfig",
+    "TableConfig",
     "options_of",
 ]
 
@@ -159,7 +161,7 @@ class FibConfig:
     """The section `fib`: how the daemon's routes are written to the kernel."""
 
     table_id: int = _option(
-        Scalar(scalars.table),
+        Scalar(table_scalars.table),
         "The kernel table to manage: `main`, a number, a name of iproute2's `rt_tables`, or "
         "`vrf:NAME`.",
         key="table", default=254, written="main",
@@ -229,7 +231,9 @@ class LearnConfig:
         Scalar(scalars.route_protocol),
         "Their protocol as `ip route` names it (`dhcp`, `static`, `bird`, ...), or its number.",
     )
-    table: int = _option(Scalar(scalars.table), "Their kernel table.", default=254, written="main")
+    table: int = _option(
+        Scalar(table_scalars.table), "Their kernel table.", default=254, written="main"
+    )
     distance: int = _option(
         shapes.DISTANCE,
         "Administrative distance; the lowest wins, 255 is shown and never used.",
@@ -277,6 +281,12 @@ class Config:
         MapOf(InterfaceConfig, scalars.interface_pattern),
         "The interfaces that NUP runs on, by name or pattern. An exact name goes before patterns, "
         "and patterns are tried in file order.",
+        default=(), written="{}",
+    )  # fmt: skip
+    tables: tuple[TableConfig, ...] = _option(
+        MapOf(TableConfig, table_scalars.entry_name),
+        "Kernel tables besides the main one (`fib.table`), each with routes of its own: by number, "
+        "by their name in iproute2's `rt_tables`, or by a name of your own with `number`.",
         default=(), written="{}",
     )  # fmt: skip
     static: tuple[StaticConfig, ...] = _option(

@@ -6,7 +6,7 @@ See `schema` for the rest of routes.yaml, and `options` for how an option is dec
 from __future__ import annotations
 
 from ipc.lazy_dataclass import dataclass
-from routed.config import scalars, shapes
+from routed.config import scalars, shapes, table_scalars
 from routed.config.options import Inline, ListOf, Scalar
 from routed.config.options import option as _option
 from routed.config.route_options import AttributesConfig, StaticType
@@ -57,6 +57,10 @@ class StaticConfig:
     """A static route: `via` and `dev`, or several `next_hops`, or a `type` that has none."""
 
     prefix: Prefix = _option(Scalar(scalars.prefix), "The destination.")
+    table: str | None = _option(
+        Scalar(table_scalars.table_reference),
+        "The table of the route: an entry of `tables`, by its name.", default=None, written="main",
+    )  # fmt: skip
     via: Address | None = _option(
         Scalar(scalars.gateway),
         "The gateway; an IPv4 route may have an IPv6 gateway.", default=None,

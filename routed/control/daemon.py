@@ -8,7 +8,7 @@ may keep.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ipc.lazy_dataclass import dataclass
@@ -17,7 +17,7 @@ from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.nup_views import NupRouteView
 from routed.control.selection import NupRouteSelector, RouteSelector
-from routed.control.tables import TablePage
+from routed.control.tables import Position, TablePage
 from routed.control.traffic import DataplaneViews
 from routed.control.views import (
     ConfigView,
@@ -35,7 +35,7 @@ from routed.control.views import (
     TopologyView,
 )
 from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address
 
 __all__ = [
     "CommandOutcome",
@@ -75,7 +75,11 @@ class RouteTables(Protocol):
     def version(self) -> int:
         """A number that changes with any change of the tables, except for ages and times left."""
 
-    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+    @property
+    def table_ids(self) -> Mapping[str, int]:
+        """The number of each table, by its name; the main one first."""
+
+    def routes(self, selector: RouteSelector, after: Position | None, limit: int) -> TablePage:
         """Return the selected candidates after a prefix, the best first within a prefix, as rows of
         RouteView.
 
@@ -83,10 +87,11 @@ class RouteTables(Protocol):
         still lets other tasks run.
         """
 
-    def route(self, address: Address) -> Sequence[RouteView]:
-        """Return the candidates of the longest prefix that covers an address, if there is one."""
+    def route(self, address: Address, table: str) -> Sequence[RouteView]:
+        """Return the candidates of the longest prefix of a table that covers an address, if there
+        is one."""
 
-    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+    def fib(self, selector: RouteSelector, after: Position | None, limit: int) -> TablePage:
         """Return the selected desired routes after a prefix, as rows of FibView; as `routes`."""
 
 
@@ -209,8 +214,8 @@ class Daemon(Protocol):
     def topology(self) -> Generator[Sequence[TopologyView], None, None]:
         """Iterate over every router that NUP knows, in chunks of bounded size; some are empty."""
 
-    def explain(self, address: Address) -> ExplainView:
-        """Explain how an address is routed."""
+    def explain(self, address: Address, table: str) -> ExplainView:
+        """Explain how an address is routed by a table."""
 
     def snapshot_fd(self) -> int:
         """Return the snapshot's read-only descriptor, which the daemon keeps."""

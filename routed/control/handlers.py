@@ -68,9 +68,10 @@ from routed.control.selection import (
     log_lines,
     no_level,
     route_selector,
+    table_named,
 )
 from routed.control.small_tables import show_bfd_sessions, show_rules
-from routed.control.tables import ResultTable, TablePage
+from routed.control.tables import Position, ResultTable, TablePage
 from routed.control.traffic_handlers import TRAFFIC_HANDLERS
 from routed.control.views import (
     ConfigView,
@@ -92,7 +93,7 @@ from routed.control.views import (
 from routed.imsg.messages import FibCommanded, LogLevelRequested, ReloadRequested
 from routed.model.command import FibCommand, ReloadAction
 from routed.model.plan_step import PlanStep
-from routed.model.prefix import Address, Prefix
+from routed.model.prefix import Address
 
 __all__ = ["HANDLERS", "Handler"]
 
@@ -143,7 +144,7 @@ async def show_interfaces(daemon: Daemon, request: ShowInterfaces, _caller: Call
 async def show_routes(daemon: Daemon, request: ShowRoutes, _caller: Caller) -> Answer:
     """Answer with the candidates that the request selects."""
     try:
-        selector = route_selector(request)
+        selector = route_selector(request, daemon.tables.table_ids)
     except ValueError as error:
         return _usage(str(error))
     return _table(RouteView, daemon.tables, selector, daemon.tables.routes)
@@ -153,9 +154,10 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
     """Answer with the candidates of the longest match."""
     try:
         address = Address.parse(request.address)
+        table = table_named(request.table, daemon.tables.table_ids)
     except ValueError as error:
         return _usage(str(error))
-    found = daemon.tables.route(address)
+    found = daemon.tables.route(address, table)
     if not found:
         return _not_found(f"no route covers {address}")
     return Views(RouteView, found)
@@ -164,7 +166,7 @@ async def show_route(daemon: Daemon, request: ShowRoute, _caller: Caller) -> Ans
 async def show_fib(daemon: Daemon, request: ShowFib, _caller: Caller) -> Answer:
     """Answer with the desired routes that the request selects."""
     try:
-        selector = fib_selector(request)
+        selector = fib_selector(request, daemon.tables.table_ids)
     except ValueError as error:
         return _usage(str(error))
     return _table(FibView, daemon.tables, selector, daemon.tables.fib)
@@ -174,7 +176,7 @@ def _table(
     view_class: type,
     tables: RouteTables,
     selector: RouteSelector,
-    page: Callable[[RouteSelector, Prefix | None, int], TablePage],
+    page: Callable[[RouteSelector, Position | None, int], TablePage],
 ) -> ResultTable:
     return ResultTable(
         columns_of(view_class),
@@ -238,9 +240,10 @@ async def explain(daemon: Daemon, request: Explain, _caller: Caller) -> Answer:
     """Answer with one row; an address without a route is explained as well."""
     try:
         address = Address.parse(request.address)
+        table = table_named(request.table, daemon.tables.table_ids)
     except ValueError as error:
         return _usage(str(error))
-    return Views(ExplainView, [daemon.explain(address)])
+    return Views(ExplainView, [daemon.explain(address, table)])
 
 
 async def monitor(daemon: Daemon, request: Monitor, caller: Caller) -> Answer:
@@ -341,7 +344,7 @@ async def set_log_level(daemon: Daemon, request: SetLogLevel, _caller: Caller) -
 async def change_routes(daemon: Daemon, request: RouteChange, caller: Caller) -> Answer:
     """Inject, replace or delete routes. If any is refused, nothing changes, and each has a row."""
     try:
-        injection = read_change(request, caller)
+        injection = read_change(request, caller, daemon.tables.table_ids)
     except BatchError as error:
         return _usage(str(error))
     if isinstance(injection, list):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ipc.control import (
     PackedRoutes,
@@ -38,12 +38,14 @@ from ipc.route_rules import (
 )
 from ipc.routes import BATCH_ROUTES, unpack_columns
 from routed.control.caller import Caller
+from routed.control.selection import table_named
 from routed.model.injection import InjectedAttributes
 from routed.model.kernel_attributes import attributes_of
 from routed.model.martians import MartianRules
 from routed.model.prefix import HOST_BITS, Address, Family, Prefix
 from routed.model.route import Gateway, RouteColumn, RouteType
 from routed.model.route_checks import kernel_problem
+from routed.model.tables import MAIN_TABLE
 
 __all__ = [
     "LEASE_MAX_S",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(OWNER_NAME)
+_NO_OTHERS: Mapping[str, int] = {}
 
 
 class BatchError(Exception):
@@ -86,6 +89,8 @@ class Injection:
     lease_s: float | None
     session: int | None
     """The session with which the routes end, if any."""
+    table_id: int = 0
+    """The kernel table; 0 for the main one."""
 
     @property
     def count(self) -> int:
@@ -140,14 +145,22 @@ def find_martian_routes(
     return refusals
 
 
-def read_change(request: RouteChange, caller: Caller) -> Injection | list[InjectionRefusal]:
+def read_change(
+    request: RouteChange, caller: Caller, tables: Mapping[str, int] = _NO_OTHERS
+) -> Injection | list[InjectionRefusal]:
     """Decode a request. Returns refusals if any of its routes is refused.
+
+    Args:
+        request: as received; nothing about it is trusted.
+        caller: who has sent it.
+        tables: the number of each table, by its name.
 
     Raises:
         BatchError: the request as a whole is wrong.
 
     Cost: about 0.4 us for an IPv4 route, 0.7 us for an IPv6 route.
     """
+    table_id = _table_id(request.table, tables)
     lease = request.lease
     if lease.seconds is not None and not LEASE_MIN_S <= lease.seconds <= LEASE_MAX_S:
         raise BatchError(
@@ -184,7 +197,17 @@ def read_change(request: RouteChange, caller: Caller) -> Injection | list[Inject
         valid,
         lease.seconds,
         caller.session if lease.is_session else None,
+        table_id,
     )
+
+
+def _table_id(name: str, tables: Mapping[str, int]) -> int:
+    """Return the number of a table that a client has named; 0 for the main one."""
+    try:
+        table = table_named(name or None, tables)
+    except ValueError as error:
+        raise BatchError(str(error)) from None
+    return 0 if table == MAIN_TABLE else tables[table]
 
 
 def _first_of_each(refusals: list[InjectionRefusal]) -> list[InjectionRefusal]:

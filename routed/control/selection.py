@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 
 from ipc.control import AddressFamily, ShowFib, ShowLog, ShowRoutes
 from ipc.lazy_dataclass import dataclass
@@ -12,6 +13,7 @@ from ipc.texts import clip_text
 from routed.control.views import FibState, LogView
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import RouteSource
+from routed.model.tables import ALL_TABLES, MAIN_TABLE
 
 __all__ = [
     "LOG_LEVELS",
@@ -20,9 +22,13 @@ __all__ = [
     "log_lines",
     "no_level",
     "route_selector",
+    "table_named",
 ]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+TABLES_SHOWN = 20
+"""Names of tables in the error for a table that does not exist."""
 
 _EVENT_BYTES = 60
 """Bytes of a name that are compared with names of events: the cost grows with the length."""
@@ -57,6 +63,8 @@ class RouteSelector:
     """Only candidates with this gateway."""
     state: FibState | None = None
     """Only selected candidates, or desired routes, in this state."""
+    table: str = MAIN_TABLE
+    """The name of a table, or ALL_TABLES."""
 
     @property
     def selects_by_next_hop(self) -> bool:
@@ -72,11 +80,15 @@ class RouteSelector:
         return self.prefix.covers(prefix) if self.is_longer else prefix == self.prefix
 
 
-def route_selector(request: ShowRoutes) -> RouteSelector:
+def route_selector(request: ShowRoutes, tables: Mapping[str, int]) -> RouteSelector:
     """Return the candidates that a request selects.
 
+    Args:
+        request: of the client.
+        tables: the number of each table, by its name.
+
     Raises:
-        ValueError: no such prefix or source; the text is for the client.
+        ValueError: no such prefix, source or table; the text is for the client.
     """
     return RouteSelector(
         _family(request.family),
@@ -88,17 +100,41 @@ def route_selector(request: ShowRoutes) -> RouteSelector:
         request.interface,
         None if request.via is None else Address.parse(request.via),
         None if request.state is None else _state(request.state),
+        table_named(request.table, tables, may_be_all=True),
     )
 
 
-def fib_selector(request: ShowFib) -> RouteSelector:
+def fib_selector(request: ShowFib, tables: Mapping[str, int]) -> RouteSelector:
     """Return the desired routes that a request selects; raises as `route_selector`."""
     return RouteSelector(
         _family(request.family),
         _prefix(request.prefix),
         request.is_longer,
         state=None if request.state is None else _state(request.state),
+        table=table_named(request.table, tables, may_be_all=True),
     )
+
+
+def table_named(name: str | None, tables: Mapping[str, int], *, may_be_all: bool = False) -> str:
+    """Return the name of the table that a client has named.
+
+    Args:
+        name: a name or a number; None for the main table.
+        tables: the number of each table, by its name.
+        may_be_all: whether ALL_TABLES may stand for every table.
+
+    Raises:
+        ValueError: there is no such table; the text is for the client.
+    """
+    if name is None:
+        return MAIN_TABLE
+    if name in tables or (may_be_all and name == ALL_TABLES):
+        return name
+    found = next((known for known, table_id in tables.items() if str(table_id) == name), None)
+    if found is None:
+        shown = [*itertools.islice(tables, TABLES_SHOWN), *(["..."] * (len(tables) > TABLES_SHOWN))]
+        raise ValueError(f"{quoted(name)} is no table of this daemon: {', '.join(shown)}")
+    return found
 
 
 def _prefix(text: str | None) -> Prefix | None:

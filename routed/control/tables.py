@@ -23,10 +23,32 @@ from ipc.lazy_dataclass import dataclass
 from routed.control.rows import pack_rows
 from routed.model.prefix import Prefix
 
-__all__ = ["RESULT_PAGES_BYTES", "SHARED_S", "Page", "ResultPages", "ResultTable", "TablePage"]
+__all__ = [
+    "RESULT_PAGES_BYTES",
+    "SHARED_S",
+    "Page",
+    "Position",
+    "ResultPages",
+    "ResultTable",
+    "TablePage",
+    "TablePosition",
+]
 
 SHARED_S = 1.0
 RESULT_PAGES_BYTES = 2 * 1024 * 1024
+
+
+class TablePosition(NamedTuple):
+    """A place in a walk over the tables of several kernel tables."""
+
+    number: int
+    """How many kernel tables were walked over completely."""
+    after: Prefix | None
+    """The last prefix of the next one that was looked at; None to begin."""
+
+
+Position = Prefix | TablePosition
+"""A place in a table: after a prefix."""
 
 
 class TablePage(NamedTuple):
@@ -34,7 +56,7 @@ class TablePage(NamedTuple):
 
     rows: Sequence[tuple[object, ...]]
     """Plain values, in the order of the view's columns."""
-    after: Prefix | None
+    after: Position | None
     """The last prefix that was looked at, to continue; None after the last page."""
 
 
@@ -47,7 +69,7 @@ class ResultTable:
     """Identifies the part."""
     version: Callable[[], int]
     """Returns a number that changes with any change of what is shown."""
-    read: Callable[[Prefix | None, int], TablePage]
+    read: Callable[[Position | None, int], TablePage]
     """Returns the rows after a prefix (None: from the beginning), looking at a limited number of
     prefixes."""
 
@@ -57,7 +79,7 @@ class Page(NamedTuple):
 
     bodies: tuple[bytes, ...]
     """Bodies of ROWS frames."""
-    after: Prefix | None
+    after: Position | None
 
 
 class _KeptPage(NamedTuple):
@@ -76,7 +98,7 @@ class ResultPages:
         self._pages: OrderedDict[Hashable, _KeptPage] = OrderedDict()
         self._size = 0
 
-    def page(self, table: ResultTable, after: Prefix | None, limit: int, now: float) -> Page:
+    def page(self, table: ResultTable, after: Position | None, limit: int, now: float) -> Page:
         """Return a page of a table, kept or made now.
 
         Args:

@@ -163,6 +163,8 @@ class RouteView:
     """Time until its lease expires; None if it has no timed lease."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Kernel attributes of the route, by the words of ip-route(8)."""
+    table: str = "main"
+    """The name of its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ class ExplainView:
     """Prefixes that cover the address and for which neighbors advertise an infeasible route."""
     network_namespace: int | None = None
     """Inode of the daemon's network namespace, whose kernel may be compared; None if unknown."""
+    table: str = "main"
+    """The name of the table that was searched."""
 
 
 @dataclass(frozen=True, slots=True)

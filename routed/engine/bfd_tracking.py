@@ -19,6 +19,7 @@ import math
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import trio
 
@@ -34,7 +35,6 @@ from routed.log.logger import Logger
 from routed.model.link import Interface
 from routed.model.prefix import Address
 from routed.model.route import Gateway, bfd_tracker
-from routed.rib.table import Rib
 
 __all__ = ["FIRST_REPORT_S", "BfdTracking"]
 
@@ -42,12 +42,19 @@ FIRST_REPORT_S = 2.0
 """Longest wait for the first states after the links are complete."""
 
 
+class TrackedRoutes(Protocol):
+    """The RIBs, as far as they are concerned here."""
+
+    def set_trackers(self, problems: Mapping[str, str]) -> None:
+        """Decide with these states of trackers, in place of earlier ones."""
+
+
 class BfdTracking:
     """Owns the states of BFD sessions, and the channel to the liveness process."""
 
     def __init__(
         self,
-        rib: Rib,
+        rib: TrackedRoutes,
         programming: FibProgramming,
         links: Mapping[int, Interface],
         log: Logger,
@@ -57,7 +64,7 @@ class BfdTracking:
         """Begin without sessions.
 
         Args:
-            rib: decides with the states.
+            rib: decides with the states, in all tables.
             programming: removes next hops from the kernel's groups.
             links: all links of this system, by index.
             log: for sessions that come up and go down.

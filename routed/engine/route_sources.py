@@ -1,19 +1,16 @@
-"""Candidates of the RIB, except those of links and clients: configuration, NUP, kernel.
+"""Candidates of the RIB that come from NUP and the kernel; see also `static_routes`.
 
-    static routes of a configuration        --> RouteSource.STATIC
     RoutesLearned, RouteHeld, RouteLost     --> RouteSource.NEIGHBOR or REDISTRIBUTED
     routes that other programs install      --> RouteSource.KERNEL
     a summary that is originated            --> an unreachable route behind it (RFC 4632, 5.1)
 
-This module remembers what is needed to withdraw a candidate: which static routes are in force, and
-from which source a route of NUP came.
+This module remembers what is needed to withdraw a candidate: from which source a route of NUP came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from routed.config.schema import StaticConfig
 from routed.engine.redistribution import SUMMARY_OWNER
 from routed.model.prefix import Address, Prefix
 from routed.model.route import (
@@ -34,7 +31,7 @@ _NUP_OWNER = "nup"
 
 
 class CandidateSources:
-    """Owns the static routes in force, and the source of each route of NUP."""
+    """Owns the source of each route of NUP."""
 
     def __init__(self, rib: Rib) -> None:
         """Begin without candidates.
@@ -43,22 +40,9 @@ class CandidateSources:
             rib: receives the candidates; other objects install those of other sources.
         """
         self._rib = rib
-        self._statics: dict[tuple[Prefix, str], Route] = {}
         self.origins: dict[Prefix, Address] = {}
         """The router that originates each prefix that NUP has learned."""
         self._learned: dict[Prefix, RouteSource] = {}
-
-    # --- the configuration
-
-    def apply(self, statics: Iterable[StaticConfig]) -> None:
-        """Install the static routes of a configuration; only differences are touched."""
-        before, self._statics = self._statics, _static_routes(statics)
-        for key, route in before.items():
-            if key not in self._statics:
-                self._rib.withdraw(route.prefix, route.source, route.owner)
-        for key, route in self._statics.items():
-            if before.get(key) != route:
-                self._rib.install(route)
 
     # --- the kernel
 
@@ -157,22 +141,3 @@ class CandidateSources:
                     owner=SUMMARY_OWNER,
                 )
             )
-
-
-def _static_routes(statics: Iterable[StaticConfig]) -> dict[tuple[Prefix, str], Route]:
-    routes = {}
-    for static in statics:
-        # Two static routes of one prefix differ in distance or metric (config/check.py).
-        owner = f"{static.distance}/{static.metric}"
-        routes[static.prefix, owner] = Route(
-            prefix=static.prefix,
-            source=RouteSource.STATIC,
-            distance=static.distance,
-            metric=static.metric,
-            tag=static.tag,
-            type=static.type.route_type,
-            gateways=static.gateways,
-            owner=owner,
-            kernel_attributes=static.kernel_attributes,
-        )
-    return routes

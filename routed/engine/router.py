@@ -32,6 +32,7 @@ import trio
 from routed.clock import MonotonicClock, wall_time
 from routed.config.interface_match import interface_for
 from routed.config.schema import Config
+from routed.config.tables import statics_by_table
 from routed.control.changes import ChangeHub
 from routed.engine.bfd_tracking import BfdTracking
 from routed.engine.fib.acknowledgements import FibAcknowledgements
@@ -46,6 +47,7 @@ from routed.engine.nup_recording import NupRecording
 from routed.engine.redistribution import Redistribution
 from routed.engine.route_sources import CandidateSources
 from routed.engine.show.changes import ChangeObserver
+from routed.engine.tables import RoutingTable, RoutingTables, refresh_all
 from routed.imsg.messages import FibProgress
 from routed.log.logger import Logger
 from routed.model.link import Interface
@@ -53,6 +55,7 @@ from routed.model.martians import MartianRules
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import ImportedRoute
 from routed.model.secret import SharedSecret
+from routed.model.tables import MAIN_TABLE
 from routed.nup.events import (
     AdjacencyChanged,
     AdjacencyState,
@@ -102,8 +105,7 @@ class Router:
         """The configuration in force."""
         self.links: dict[int, Interface] = {}
         self.version = 0
-        """Number that increases with any change of the route tables: candidates, best paths, FIB
-        progress."""
+        """Increases with any change of the route tables: candidates, best paths, FIB progress."""
         self.rib = Rib()
         self.desired = DesiredFib(config.fib.table_id)
         self.convergence = ConvergenceClock()
@@ -121,8 +123,7 @@ class Router:
         self.changes = ChangeHub()
         """Changes for `monitor`."""
         self._observer = ChangeObserver(self.changes, self.ifname_of)
-        self._log = log
-        self._on_change = on_change
+        self._log, self._on_change = log, on_change
         self._clock = MonotonicClock()
         self.neighbors.set_wall_clock(wall_time() - self._clock.now())
         self.recording = NupRecording(self.neighbors, self._rng, self._clock.now)
@@ -130,12 +131,14 @@ class Router:
         self.neighbor_links = NeighborLinks(self.neighbors, self._network, self._clock.now)
         self._redistribution = Redistribution(self.neighbors, self._set_summary, self.ifname_of)
         self._sources = CandidateSources(self.rib)
+        main = RoutingTable(MAIN_TABLE, self.rib, self.desired, self.programming)
+        self.tables = RoutingTables(main, self.programming, self.links, log)
         self._acknowledgements = FibAcknowledgements(self.neighbors, self.desired)
         self.initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
         self.injection = InjectionService(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
         self.bfd = BfdTracking(
-            self.rib, self.programming, self.links, log, self._clock.now, self._on_bfd_change
+            self.tables, self.programming, self.links, log, self._clock.now, self._on_bfd_change
         )
         self._scope = trio.CancelScope()
 
@@ -176,7 +179,7 @@ class Router:
         self.config = config
         self.injection.allow_martians(config.allow_martians)
         self.bfd.apply(config.bfd, config.static)
-        self._sources.apply(config.static)
+        self.tables.main.statics.apply(statics_by_table(config.static, config.tables)[None])
         for link in self.links.values():
             self.neighbor_links.reconcile(link, interface_for(config.interfaces, link.ifname))
         martians = MartianRules.of(config.allow_martians)  # a static route is no neighbor's
@@ -186,10 +189,12 @@ class Router:
         )
         if self._redistribution.apply(config.redistribute, config.summaries, martians):
             self._redistribute_all()
-        if self.programming.apply(config.fib, config.filters.kernel):
-            for family, keys, _ in self.rib.choices():
-                for key in keys:
-                    self.programming.refresh(Prefix.from_int(family, key))
+        if self.programming.apply(config.fib, config.filters.kernel, config.tables):
+            refresh_all(self.rib, self.programming)
+        self.tables.apply(config)
+        self.injection.follow_tables(
+            {table.desired.table_id: table.rib for table in self.tables.by_name.values()}
+        )
         self._network.kick()
         self._to_decide.set()
 
@@ -199,6 +204,7 @@ class Router:
         self.links[link.ifindex] = link
         self._observer.link_changed(before, link)
         self.rib.link_changed(link)
+        self.tables.link_changed(link)
         self.programming.must_verify()
         self.neighbor_links.reconcile(link, interface_for(self.config.interfaces, link.ifname))
         self._to_decide.set()
@@ -210,6 +216,7 @@ class Router:
             return
         self._observer.link_changed(before, None)
         self.rib.link_removed(ifindex)
+        self.tables.link_removed(ifindex)
         self.programming.must_verify()
         self.neighbor_links.remove(ifindex)
         self._to_decide.set()
@@ -364,6 +371,7 @@ class Router:
                 self.programming.set_desired(of_family)
                 self._redistribution.handle_best_paths(of_family, self._clock.now())
             self._network.kick()
+        self.tables.process(changes)
 
     def _redistribute_all(self) -> None:
         for best_paths in self.rib.choices():
@@ -375,14 +383,7 @@ class Router:
         """Handle the parent's report on how far the kernel is."""
         self.version += 1
         self.convergence.applied(progress.applied_serial, self._clock.now())
-        tried = self.desired.record_progress(
-            progress.applied_serial,
-            progress.failures,
-            progress.recovered,
-            progress.counters,
-            progress.preferred,
-            progress.unpreferred,
-        )
+        tried = self.programming.tables.record_progress(progress)
         if self._acknowledgements.handle_progress(tried, self._clock.now()):
             self._network.kick()
 

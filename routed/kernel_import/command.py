@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from routed.config.scalars import route_protocol, table
+from routed.config.scalars import route_protocol
+from routed.config.table_scalars import table
 from routed.kernel_import.document import Found, ImportChoice, write_document
 from routed.kernel_import.dump import KernelReader
 from routed.kernel_import.entries import Surroundings

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from routed.config.check import Draft, find_problems
 from routed.config.load import ConfigError, load_text
 from routed.config.rules import RuleConfig
-from routed.config.scalars import table
 from routed.config.schema import FibConfig, StaticConfig
+from routed.config.table_scalars import table
 from routed.config.written import written_item
 from routed.fib.rule_codec import InexpressibleRuleError, read_rule
 from routed.kernel_import.entries import (

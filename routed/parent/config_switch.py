@@ -279,7 +279,10 @@ class ConfigSwitch:
 
     def _put_in_force(self, new: InForce) -> None:
         old, self.in_force = self.in_force, new
-        self._kernel.follow(KernelSettings.of(new.config.fib, new.config.rules, new.config.learn))
+        config = new.config
+        self._kernel.follow(
+            KernelSettings.of(config.fib, config.rules, config.learn, config.tables)
+        )
         self._kernel.admission.follow(new.config.martians)
         self.nup_sockets.follow(new.config.interfaces)
         for follow in self.followers:

@@ -50,9 +50,10 @@ TableKey = tuple[int, int]
 """A kernel table and a protocol number."""
 
 
-def key_of(config: Config) -> TableKey:
-    """Return the table and the protocol number of a configuration."""
-    return config.fib.table_id, config.fib.protocol
+def keys_of(config: Config) -> set[TableKey]:
+    """Return each table of a configuration with its protocol number."""
+    table_ids = [config.fib.table_id, *(entry.table_id for entry in config.tables)]
+    return {(table_id, config.fib.protocol) for table_id in table_ids}
 
 
 async def sweep_former_tables(
@@ -70,10 +71,10 @@ async def sweep_former_tables(
     former: set[TableKey] = set()
     for text in dict.fromkeys(texts):
         try:
-            former.add(key_of(await reader.decode(text, "an earlier configuration")))
+            former |= keys_of(await reader.decode(text, "an earlier configuration"))
         except ConfigError:
             continue  # of another release, or its user no longer exists: it was valid once
-    for table_id, protocol in sorted(former - {key_of(kept)}):
+    for table_id, protocol in sorted(former - keys_of(kept)):
         try:
             if protocol == kept.fib.protocol:
                 swept, left = await _sweep(table_id, protocol, log)

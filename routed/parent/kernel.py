@@ -229,7 +229,7 @@ class KernelSyncs:
             self._carriers.period_s = new.fib.carrier_check_s
         if old.imports != new.imports:
             self._learn.set_desired(new.imports)
-        if old.fib != new.fib:
+        if old.ownership != new.ownership:
             self.sync.change_ownership(new.ownership)
         if old.fib.table_id != new.fib.table_id:
             self._monitor.follow_table(new.fib.table_id)

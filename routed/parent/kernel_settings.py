@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from routed.config.schema import FibConfig, LearnConfig, RuleConfig
+from routed.config.schema import FibConfig, LearnConfig, RuleConfig, TableConfig
 from routed.fib.imported import KernelImportRule
 from routed.fib.routes.ownership import Ownership
 from routed.model.rule import PolicyRule
@@ -19,10 +19,16 @@ class KernelSettings(NamedTuple):
     fib: FibConfig
     rules: list[PolicyRule]
     imports: list[KernelImportRule]
+    other_tables: frozenset[int] = frozenset()
+    """The tables of our routes besides `fib.table`."""
 
     @classmethod
     def of(
-        cls, fib: FibConfig, rules: Iterable[RuleConfig], learn: Iterable[LearnConfig]
+        cls,
+        fib: FibConfig,
+        rules: Iterable[RuleConfig],
+        learn: Iterable[LearnConfig],
+        tables: Iterable[TableConfig] = (),
     ) -> KernelSettings:
         """Take the settings from sections of a configuration."""
         return cls(
@@ -34,9 +40,11 @@ class KernelSettings(NamedTuple):
                 )
                 for entry in learn
             ],
+            frozenset(entry.table_id for entry in tables),
         )
 
     @property
     def ownership(self) -> Ownership:
         """The kernel routes that are the daemon's."""
-        return Ownership(self.fib.protocol, self.fib.priority, frozenset({self.fib.table_id}))
+        tables = self.other_tables | {self.fib.table_id}
+        return Ownership(self.fib.protocol, self.fib.priority, tables)

@@ -220,7 +220,7 @@ class Parent:
         self._supervisor = supervisor = Supervisor(log)
         links = LinkTable(config.fib.table_id, config.fib.protocol)
         self._nup_sockets = NupSockets(config.interfaces, links, self._supervisor, log)
-        settings = KernelSettings.of(config.fib, config.rules, config.learn)
+        settings = KernelSettings.of(config.fib, config.rules, config.learn, config.tables)
         self._kernel = KernelSyncs(settings, sockets, links, self._nup_sockets, supervisor, log)
         self._kernel.admission.follow(config.martians)
         self._dataplane = Dataplane(

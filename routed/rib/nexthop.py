@@ -80,6 +80,8 @@ class Cover(NamedTuple):
     next_hops: tuple[NextHop, ...]
     via_prefixes: frozenset[Prefix]
     """The prefixes that its own next hops rest on."""
+    is_outer: bool = False
+    """Whether it is a route of another table, which never rests on one of this table."""
 
 
 class Asked(NamedTuple):
@@ -292,12 +294,12 @@ def _resolve_recursively(via: Address, weight: int, work: _Work) -> list[NextHop
         raise Unresolved(
             f"{via} is not reachable: only the default route covers it, of those that routed knows"
         )
-    if prefix == cover.prefix or prefix in cover.via_prefixes:
+    if not cover.is_outer and (prefix == cover.prefix or prefix in cover.via_prefixes):
         raise Unresolved(f"{via} is not reachable: {prefix} would resolve through itself")
     if not cover.next_hops or cover.attributes.type.is_link_alone:
         kind = cover.attributes.type.name.lower()
         raise Unresolved(f"{via} is not reachable: {cover.prefix} is {kind}")
-    if cover.attributes.source is not RouteSource.CONNECTED:
+    if cover.attributes.source is not RouteSource.CONNECTED and not cover.is_outer:
         work.via_prefixes |= {cover.prefix, *cover.via_prefixes}
     if any(hop.via is None and hop.ifindex in work.own.loopbacks for hop in cover.next_hops):
         raise Unresolved(f"{via} is not a router: {cover.prefix} leads back to this router")
@@ -412,6 +414,13 @@ class Dependencies(Generic[Dependent]):
             self.covers.pop(address, None)
             dependents |= self._by_address[address]
         return dependents
+
+    def on_all_routes(self, family: Family) -> set[Dependent]:
+        """Drop all cached matches of a family; return the dependents of its addresses."""
+        addresses = [address for address in self._by_address if address.family is family]
+        for address in addresses:
+            self.covers.pop(address, None)
+        return set().union(*(self._by_address[address] for address in addresses))
 
     def on_link(self, ifname: str) -> frozenset[Dependent]:
         """Return the dependents that named a link."""

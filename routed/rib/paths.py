@@ -224,6 +224,19 @@ class PathPool:
         """Mark stale what depends on a prefix whose best path has changed."""
         self._stale.update(dict.fromkeys(self._dependencies.on_route(prefix)))
 
+    def apply_route_changes(self, family: Family, keys: Sequence[int] | None) -> None:
+        """Mark stale what depends on routes of another table that have changed.
+
+        Args:
+            family: of the routes.
+            keys: `Prefix.as_int` of each; None if any may have changed.
+        """
+        if keys is None:
+            self._stale.update(dict.fromkeys(self._dependencies.on_all_routes(family)))
+            return
+        for key in self._dependencies.concerned(family, keys):
+            self.apply_route_change(Prefix.from_int(family, key))
+
     def concerned(self, family: Family, keys: Sequence[int]) -> AbstractSet[int]:
         """Return those among prefixes (`Prefix.as_int`) that contain an address which was asked
         about."""

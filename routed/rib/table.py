@@ -151,7 +151,7 @@ class Rib:
         }
         self._lengths: dict[Family, Counter[int]] = {family: Counter() for family in Family}
         """How many prefixes of each length have a candidate."""
-        self._paths = PathPool(self._find_cover)
+        self._paths = PathPool(self.find_cover)
         self.set_trackers = self._paths.set_trackers
         """Applies the states of trackers (`PathPool.set_trackers`)."""
         self._dirty: dict[Family, Dirty] = {family: {} for family in Family}
@@ -402,9 +402,9 @@ class Rib:
         dirty = self._dirty[family]
         return dirty[key] if key in dirty else self._decided(family, key)
 
-    def _find_cover(self, address: Address) -> Cover | None:
-        prefix = self.match(address)
-        if prefix is None:
+    def find_cover(self, address: Address) -> Cover | None:
+        """Return the longest match for an address, as of the last decision."""
+        if (prefix := self.match(address)) is None:
             return None
         best_path = self.best(prefix)
         assert best_path is not None  # it matched

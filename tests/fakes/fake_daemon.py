@@ -10,7 +10,15 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +34,7 @@ from routed.control.policy import AccessList
 from routed.control.rows import to_row
 from routed.control.selection import NupRouteSelector, RouteSelector
 from routed.control.server import ManagementServer
-from routed.control.tables import TablePage
+from routed.control.tables import Position, TablePage, TablePosition
 from routed.control.views import (
     ConfigView,
     CounterView,
@@ -148,7 +156,8 @@ class FakeDaemon:
     def metrics(self) -> str:
         return METRICS
 
-    def routes(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+    def routes(self, selector: RouteSelector, after: Position | None, limit: int) -> TablePage:
+        assert not isinstance(after, TablePosition)
         self.on_chunk()
         self.chunks_given += 1
         start = self._position_after(after)
@@ -171,12 +180,16 @@ class FakeDaemon:
             self._numbers = {view.prefix: number for number, view in enumerate(self._numbered)}
         return self._numbers[after] + 1
 
-    def route(self, address: Address) -> Sequence[RouteView]:
+    @property
+    def table_ids(self) -> Mapping[str, int]:
+        return {"main": 254, "isp2": 100}
+
+    def route(self, address: Address, table: str) -> Sequence[RouteView]:
         covering = [view for view in self.route_views if view.prefix.contains_address(address)]
         longest = max((view.prefix.prefix_len for view in covering), default=0)
         return [view for view in covering if view.prefix.prefix_len == longest]
 
-    def fib(self, selector: RouteSelector, after: Prefix | None, limit: int) -> TablePage:
+    def fib(self, selector: RouteSelector, after: Position | None, limit: int) -> TablePage:
         views = [view for view in self.fib_views if selector.matches_prefix(view.prefix)]
         return TablePage([to_row(view) for view in views], None)
 
@@ -242,8 +255,8 @@ class FakeDaemon:
             and selector.direction in (None, view.direction)
         )
 
-    def explain(self, address: Address) -> ExplainView:
-        return replace(self.explained, address=address)
+    def explain(self, address: Address, table: str) -> ExplainView:
+        return replace(self.explained, address=address, table=table)
 
     def snapshot_fd(self) -> int:
         return self._snapshot.fileno()

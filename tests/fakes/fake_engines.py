@@ -123,7 +123,7 @@ class FakeAnswers:
 
 
 def _settings_of(config: Config) -> KernelSettings:
-    return KernelSettings.of(config.fib, config.rules, config.learn)
+    return KernelSettings.of(config.fib, config.rules, config.learn, config.tables)
 
 
 class FakeKernel:

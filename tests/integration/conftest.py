@@ -49,15 +49,17 @@ from routed.model.prefix import Prefix
 from routed.model.route import RouteType
 
 kind, prefix, priority = OpKind[sys.argv[1]], Prefix.parse(sys.argv[2]), int(sys.argv[3])
-space = TableKey(254, prefix.family, 0, priority)
+space = TableKey(int(sys.argv[4]), prefix.family, 0, priority)
 batch = FibBatch(kind, space, [prefix.as_int], [RouteValue(RouteType.BLACKHOLE, ())])
 assert RequestSocket(12).apply([batch]) == [{}]
 """
 
 
-def foreign_route(lab: Lab, router: str, kind: str, prefix: str, priority: int = 205) -> None:
+def foreign_route(
+    lab: Lab, router: str, kind: str, prefix: str, priority: int = 205, *, table: int = 254
+) -> None:
     """Let another daemon (bird) INSTALL or REMOVE a black hole in a router's kernel."""
-    words = [sys.executable, "-c", _FOREIGN_ROUTE, kind, prefix, str(priority)]
+    words = [sys.executable, "-c", _FOREIGN_ROUTE, kind, prefix, str(priority), str(table)]
     done = lab.run(router, words)
     assert done.returncode == 0, done.stderr
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from routed.engine.fib.desired import DesiredFib, SentUpdate
+from routed.engine.fib.desired import DesiredFib
+from routed.engine.fib.window import SentUpdate
 from routed.model.prefix import Family, Prefix
 from routed.nup.instance import NeighborInstance
 

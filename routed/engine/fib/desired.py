@@ -8,17 +8,18 @@ sent costs one comparison in the parent. Each update carries a serial. The paren
 which serial it has tried everything, and which routes failed, so a route's state needs no message
 of its own: it is installed if it is neither unsent nor in flight nor among the failures.
 
-Flow: at most WINDOW_UPDATES are in flight. Later changes wait here and are merged per prefix, so
-neither process builds up a backlog.
+Flow: at most WINDOW_UPDATES of all tables are in flight. Later changes wait here and are merged per
+prefix, so neither process builds up a backlog.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
+from routed.engine.fib.window import SentUpdate, UpdateWindow
 from routed.imsg.columns import pack_indices, pack_keys
 from routed.imsg.messages import FibColumns, FibUpdate, FibValue
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
@@ -26,7 +27,7 @@ from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Family, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, RouteType
 
-__all__ = ["UPDATE_ROUTES_MAX", "WINDOW_UPDATES", "DesiredFib", "DesiredRoute", "SentUpdate"]
+__all__ = ["UPDATE_ROUTES_MAX", "DesiredFib", "DesiredRoute"]
 
 UPDATE_ROUTES_MAX = 2000
 """Routes in one update: 6 ms of the kernel's work."""
@@ -37,9 +38,6 @@ as many values of 12, an update is well under the frame limit."""
 
 ATTRIBUTES_AS_NEXT_HOPS = 5
 """Next hops that are as long in an update as the attributes of one value: 160 bytes."""
-
-WINDOW_UPDATES = 8
-"""Updates in flight: enough that the parent never waits for the engine."""
 
 
 class DesiredRoute(NamedTuple):
@@ -116,20 +114,21 @@ def _weight_of(desired_route: DesiredRoute) -> int:
 class DesiredFib:
     """The desired routes of one kernel table."""
 
-    def __init__(self, table_id: int) -> None:
+    def __init__(self, table_id: int, window: UpdateWindow | None = None) -> None:
         """Begin without routes.
 
         Args:
             table_id: of the kernel table.
+            window: shared by all tables; one of its own when absent.
         """
         self.counters = FibCounters()
         """The parent's, as last reported."""
         self.table_id = table_id
         self._unsent = {family: _Unsent() for family in Family}
-        self._in_flight: deque[tuple[int, SentUpdate]] = deque()
+        self.window = UpdateWindow() if window is None else window
+        """The updates in flight."""
         self._failures: dict[Prefix, FibFailure] = {}
         self._preferred: dict[Prefix, str] = {}
-        self._serial = 0
         self._start_left: dict[Family, int] = {}
         """Unsent routes of those that were decided when the first update was sent."""
 
@@ -156,7 +155,7 @@ class DesiredFib:
 
     def pop_update(self) -> FibUpdate | None:
         """Take the next update to send; None if nothing is unsent, or the window is full."""
-        if not self.has_unsent or len(self._in_flight) >= WINDOW_UPDATES:
+        if not self.has_unsent or self.window.is_full:
             return None
         return self._build_update()
 
@@ -167,8 +166,13 @@ class DesiredFib:
         by then have been tried, and later ones do not delay it: the update that carries the last of
         them has `completes_start`.
         """
-        self._start_left = {family: len(unsent) for family, unsent in self._unsent.items()}
+        self.begin_start()
         return self._build_update()
+
+    def begin_start(self) -> None:
+        """Count the routes that are unsent now among those of the start."""
+        self._start_left = {family: len(unsent) for family, unsent in self._unsent.items()}
+        self.window.starting.add(self)
 
     def _build_update(self) -> FibUpdate:
         columns = _Columns()
@@ -183,12 +187,13 @@ class DesiredFib:
         if self._failures:
             for prefix in columns.removed():
                 self._failures.pop(prefix, None)
-        self._serial += 1
-        self._in_flight.append((self._serial, columns.sent()))
+        serial = self.window.add(columns.sent(self.table_id))
         completes_start = bool(self._start_left) and max(self._start_left.values()) <= 0
         if completes_start:
             self._start_left = {}
-        return columns.update(self._serial, self.table_id, completes_start=completes_start)
+            self.window.starting.discard(self)
+            completes_start = not self.window.starting
+        return columns.update(serial, self.table_id, completes_start=completes_start)
 
     def record_progress(
         self,
@@ -204,11 +209,10 @@ class DesiredFib:
         Returns:
             The updates that were tried.
         """
-        tried: list[SentUpdate] = []
-        while self._in_flight and self._in_flight[0][0] <= applied_serial:
-            tried.append(self._in_flight.popleft()[1])
-        for _, prefix in recovered:
-            self._failures.pop(prefix, None)
+        tried = self.window.pop_tried(applied_serial)
+        for table_id, prefix in recovered:
+            if table_id == self.table_id:
+                self._failures.pop(prefix, None)
         for failure in failures:
             if failure.table_id == self.table_id:
                 self._failures[failure.prefix] = failure
@@ -225,20 +229,20 @@ class DesiredFib:
     def is_reconciled(self) -> bool:
         """Whether the kernel has and uses all desired routes: nothing failed, nothing is pending,
         and it prefers no foreign route."""
-        return not (self._in_flight or self._failures or self._preferred or self.has_unsent)
+        return not (self.window or self._failures or self._preferred or self.has_unsent)
 
     def is_pending(self, prefix: Prefix) -> bool:
         """Return whether the kernel has not answered for the desired route yet."""
         family, key = prefix.family, prefix.as_int
         return key in self._unsent[family].desired or any(
-            sent.has(family, key) for _, sent in self._in_flight
+            sent.has(family, key) for sent in self.window.of_table(self.table_id)
         )
 
     def pending_among(self, family: Family, keys: AbstractSet[int]) -> set[int]:
         """Select those of some prefixes (`Prefix.as_int`) that are pending."""
         unsent = self._unsent[family].desired
         pending = set(unsent.keys() & keys) if unsent else set()
-        for _, sent in self._in_flight:
+        for sent in self.window.of_table(self.table_id):
             if len(pending) == len(keys):
                 break
             pending |= sent.among(family, keys)
@@ -257,28 +261,6 @@ class DesiredFib:
     def preferred_to(self, prefix: Prefix) -> str:
         """Describe the foreign route that the kernel prefers; empty if there is none."""
         return self._preferred.get(prefix, "")
-
-
-class SentUpdate:
-    """The prefixes of one update. Few updates are ever searched, so sets are made on demand."""
-
-    def __init__(self, columns: Mapping[Family, tuple[list[int], ...]]) -> None:
-        self._columns = columns
-        self._sets: dict[Family, frozenset[int]] = {}
-
-    def has(self, family: Family, key: int) -> bool:
-        """Return whether the update has a prefix (`Prefix.as_int`)."""
-        return key in self._set(family)
-
-    def among(self, family: Family, keys: AbstractSet[int]) -> AbstractSet[int]:
-        """Select those of some prefixes that the update has."""
-        return keys & self._set(family) if keys else frozenset()
-
-    def _set(self, family: Family) -> frozenset[int]:
-        keys = self._sets.get(family)
-        if keys is None:
-            keys = self._sets[family] = frozenset().union(*self._columns[family])
-        return keys
 
 
 class _Columns:
@@ -329,10 +311,11 @@ class _Columns:
             for key in keys:
                 yield Prefix.from_int(family, key)
 
-    def sent(self) -> SentUpdate:
+    def sent(self, table_id: int) -> SentUpdate:
         """Return the prefixes that were added. Nothing may be added afterwards."""
         return SentUpdate(
-            {family: (keys, self._removals[family]) for family, keys in self._keys.items()}
+            table_id,
+            {family: (keys, self._removals[family]) for family, keys in self._keys.items()},
         )
 
     def update(self, serial: int, table_id: int, *, completes_start: bool) -> FibUpdate:

@@ -24,6 +24,7 @@ Failure: a damaged or truncated record ends its file; the records before it coun
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 import struct
@@ -42,7 +43,7 @@ from routed.model.prefix import Family
 from routed.model.route import RouteColumn
 from routed.model.route_checks import kernel_problem
 
-__all__ = ["Journal", "Kept", "Record", "Removed", "Renewed", "check", "fold"]
+__all__ = ["Dropped", "Journal", "Kept", "Record", "Removed", "Renewed", "check", "fold"]
 
 REWRITE_BYTES = 1024 * 1024
 """A file is rewritten when obsolete records exceed live ones by this much."""
@@ -58,6 +59,7 @@ class _Kind(enum.IntEnum):
     KEPT = 3
     REMOVED = 4
     RENEWED = 5
+    DROPPED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Kept:
     attributes: tuple[InjectedAttributes, ...]
     until: float | None
     """CLOCK_MONOTONIC, in seconds; None: no lease."""
+    table_id: int = 0
+    """The kernel table; 0 for the main one."""
 
     @classmethod
     def of(
@@ -81,10 +85,12 @@ class Kept:
         column: RouteColumn,
         attributes: tuple[InjectedAttributes, ...],
         until: float | None,
+        table_id: int = 0,
     ) -> Kept:
         """Make a record of routes that a client has put."""
         family, keys, numbers = column
-        return cls(owner, family, pack_keys(family, keys), pack_indices(numbers), attributes, until)
+        packed = pack_keys(family, keys), pack_indices(numbers)
+        return cls(owner, family, *packed, attributes, until, table_id)
 
     def column(self) -> RouteColumn:
         """Unpack the routes.
@@ -104,6 +110,7 @@ class Removed:
     owner: str
     family: Family
     keys: bytes
+    table_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,16 @@ class Renewed:
     until: float
 
 
-Record = Kept | Removed | Renewed
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The end of all routes of a table, which a reload has removed."""
+
+    table_id: int
+
+
+Record = Kept | Removed | Renewed | Dropped
 _KINDS: dict[type[Record], _Kind] = {
-    Kept: _Kind.KEPT, Removed: _Kind.REMOVED, Renewed: _Kind.RENEWED,
+    Kept: _Kind.KEPT, Removed: _Kind.REMOVED, Renewed: _Kind.RENEWED, Dropped: _Kind.DROPPED,
 }  # fmt: skip
 _CLASSES = {kind: record_class for record_class, kind in _KINDS.items()}
 
@@ -139,6 +153,10 @@ def check(records: Iterable[Record]) -> None:
     """
     valid: set[tuple[Family, InjectedAttributes]] = set()
     for record in records:
+        if not isinstance(record, Renewed) and not 0 <= record.table_id < 1 << 32:
+            raise IpcError("a table that cannot exist")
+        if isinstance(record, Dropped):
+            continue
         if not is_owner(record.owner):
             raise IpcError("an owner that cannot exist")
         if not isinstance(record, Kept):
@@ -181,7 +199,7 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
 
     Cost: about 0.3 us for each route and change, however many routes a renewal covers.
     """
-    held: dict[tuple[str, Family], _Held] = {}
+    held: dict[tuple[int, str, Family], _Held] = {}
     renewals: dict[str, list[Renewed]] = {}
     for record in records:
         match record:
@@ -189,10 +207,10 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
                 _, keys, numbers = record.column()
                 count = len(renewals.get(record.owner, ()))
                 shared = [(each, record.until, count) for each in record.attributes]
-                routes = held.setdefault((record.owner, record.family), {})
+                routes = held.setdefault((record.table_id, record.owner, record.family), {})
                 routes.update(zip(keys, [shared[number] for number in numbers], strict=True))
             case Removed():
-                routes = held.get((record.owner, record.family), {})
+                routes = held.get((record.table_id, record.owner, record.family), {})
                 for key in unpack_keys(record.family, record.keys):
                     routes.pop(key, None)
             case Renewed():
@@ -200,8 +218,11 @@ def fold(records: Iterable[Record], now: float) -> Iterator[Kept]:
                 if of_owner and record.at < of_owner[-1].at:
                     raise IpcError("a renewal before the last one")
                 of_owner.append(record)
-    for (owner, family), routes in held.items():
-        yield from _packed(owner, family, routes, renewals.get(owner, ()), now)
+            case Dropped(table_id=table_id):
+                held = {place: routes for place, routes in held.items() if place[0] != table_id}
+    for (table_id, owner, family), routes in held.items():
+        for kept in _packed(owner, family, routes, renewals.get(owner, ()), now):
+            yield kept if not table_id else dataclasses.replace(kept, table_id=table_id)
 
 
 def _ends(renewals: Sequence[Renewed]) -> list[float]:

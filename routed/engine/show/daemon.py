@@ -51,7 +51,7 @@ from routed.engine.show.metrics import Exporter
 from routed.engine.show.nup_routes import NupChunks, NupRouteTable
 from routed.engine.show.parent_reports import ParentReports
 from routed.engine.show.protocols import protocol_facts
-from routed.engine.show.routes import RouteTablePages
+from routed.engine.show.route_tables import RouteTablePages
 from routed.engine.show.topology import TopologyTable, neighbor_chunks
 from routed.engine.show.traffic import DataplaneReporter
 from routed.imsg.messages import ConfBegin, NextHopReport
@@ -395,10 +395,12 @@ class Reporter:
         """Iterate over NUP's own table; None if too many clients do so."""
         return self._nup_routes.rows(selector)
 
-    def explain(self, address: Address) -> ExplainView:
-        """Explain how an address is routed."""
-        found = explain(self._router, address, self.tables.view)
-        return dataclasses.replace(found, network_namespace=self._facts.network_namespace)
+    def explain(self, address: Address, table: str) -> ExplainView:
+        """Explain how an address is routed by a table."""
+        pages, found = self.tables.pages(table), self._router.tables.by_name.get(table)
+        assert pages is not None  # the handler has just looked the name up
+        explained = explain(self._router, address, pages.view, found)
+        return dataclasses.replace(explained, network_namespace=self._facts.network_namespace)
 
 
 def _neighbor_view(row: NeighborRow) -> NeighborView:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 from routed.control.views import ExplainedCandidate, ExplainView, NextHopView, RouteView
 from routed.engine.router import Router
+from routed.engine.tables import RoutingTable
 from routed.model.prefix import Address, Prefix
+from routed.model.tables import MAIN_TABLE
 from routed.rib.decision import Contender, DecisionRule, deciding_rule
-from routed.rib.table import Candidate
+from routed.rib.table import Candidate, Rib
 
 __all__ = ["explain"]
 
@@ -24,35 +26,41 @@ REASON_MAX = 200
 
 
 def explain(
-    router: Router, address: Address, view_of: Callable[[Candidate], RouteView]
+    router: Router,
+    address: Address,
+    view_of: Callable[[Candidate], RouteView],
+    table: RoutingTable[Rib] | None = None,
 ) -> ExplainView:
     """Explain how an address is routed.
 
     Args:
         router: whose tables are read.
         address: any.
-        view_of: makes the view of a candidate.
+        view_of: makes the view of a candidate of the table.
+        table: the table that is searched; the main one when absent.
 
     Cost: one dictionary look-up for each prefix length of the family.
     """
-    covering = _covering(router, address)
-    decided = router.rib.match(address)
+    rib = router.rib if table is None else table.rib
+    covering = _covering(rib, address)
+    decided = rib.match(address)
     unusable = [
         prefix for prefix in covering if decided is None or prefix.prefix_len > decided.prefix_len
     ]
     return ExplainView(
         address=address,
         prefix=decided,
-        candidates=() if decided is None else _candidates(router, decided, view_of),
+        candidates=() if decided is None else _candidates(rib, decided, view_of),
         unusable=tuple(map(str, unusable)),
         shorter=tuple(
             str(prefix)
             for prefix in covering
             if decided is not None and prefix.prefix_len < decided.prefix_len
         ),
-        trie_path=tuple(router.snapshot.path(address)),
-        unusable_reasons=tuple(_reason(router, prefix) for prefix in unusable),
-        waiting=tuple(_waiting(router, address)),
+        trie_path=tuple(router.snapshot.path(address)) if table is None else (),
+        unusable_reasons=tuple(_reason(rib, prefix) for prefix in unusable),
+        waiting=tuple(_waiting(router, address)) if table is None else (),
+        table=MAIN_TABLE if table is None else table.name,
     )
 
 
@@ -65,24 +73,24 @@ def _waiting(router: Router, address: Address) -> Iterator[str]:
         )
 
 
-def _reason(router: Router, prefix: Prefix) -> str:
-    problem = router.rib.candidates(prefix)[0].problem
+def _reason(rib: Rib, prefix: Prefix) -> str:
+    problem = rib.candidates(prefix)[0].problem
     return f"{prefix}: {problem[:REASON_MAX]}"
 
 
-def _covering(router: Router, address: Address) -> list[Prefix]:
+def _covering(rib: Rib, address: Address) -> list[Prefix]:
     """List the prefixes of the RIB that cover the address, the longest first."""
     width = address.family.width
     prefixes = (
         Prefix.masked(address.family, address.addr_bits, length) for length in range(width, -1, -1)
     )
-    return [prefix for prefix in prefixes if router.rib.candidates(prefix)]
+    return [prefix for prefix in prefixes if rib.candidates(prefix)]
 
 
 def _candidates(
-    router: Router, prefix: Prefix, view_of: Callable[[Candidate], RouteView]
+    rib: Rib, prefix: Prefix, view_of: Callable[[Candidate], RouteView]
 ) -> tuple[ExplainedCandidate, ...]:
-    found = router.rib.candidates(prefix)
+    found = rib.candidates(prefix)
     winner = found[0]
     return tuple(
         _explained(view_of(candidate), *_verdict(winner, candidate)) for candidate in found

@@ -15,14 +15,15 @@ from routed.control.rows import plain
 from routed.control.selection import RouteSelector
 from routed.control.tables import TablePage
 from routed.control.views import FibState, NextHopView, RouteView
-from routed.engine.fib.programming import KERNEL_SOURCES
+from routed.engine.fib.table_programming import KERNEL_SOURCES
 from routed.engine.router import Router
+from routed.engine.tables import RoutingTable
 from routed.model.kernel_attributes import written
 from routed.model.prefix import Address, Prefix
 from routed.model.route import NEXT_HOPS_MAX, NextHop, PathAttributes, RouteSource, RouteType
-from routed.rib.table import Candidate
+from routed.rib.table import Candidate, Rib
 
-__all__ = ["RouteTablePages"]
+__all__ = ["TablePages"]
 
 _TYPE_TEXTS = {route_type: plain(route_type) for route_type in RouteType}
 _SOURCE_TEXTS = {source: plain(source) for source in RouteSource}
@@ -34,19 +35,20 @@ PAGE_HOPS = 2048
 such routes would be a page of 16 MB for each session that reads, and a turn of a second."""
 
 
-class RouteTablePages:
-    """Reads RIB and FIB state of a router; owns nothing."""
+class TablePages:
+    """Reads RIB and FIB state of one table; owns nothing."""
 
-    def __init__(self, router: Router) -> None:
-        """Show the tables of a router."""
+    def __init__(self, router: Router, table: RoutingTable[Rib]) -> None:
+        """Show a table.
+
+        Args:
+            router: has the table.
+            table: of it.
+        """
         self._router = router
-        self._programming = router.programming
-        self._desired = router.desired
-
-    @property
-    def version(self) -> int:
-        """A number that changes with any change of the tables, except for ages and times left."""
-        return self._router.version
+        self._table = table
+        self._programming = table.programming
+        self._desired = table.desired
 
     # --- pages
 
@@ -65,7 +67,7 @@ class RouteTablePages:
         """
         prefixes, next_after = self._prefixes(selector, after, limit)
         now = time.monotonic()
-        candidates = self._router.rib.candidates
+        candidates = self._table.rib.candidates
         shared = _Shared(self)
         fib_state = self._common_fib_state()
         source, only_selected = selector.source, selector.is_selected_only
@@ -119,8 +121,8 @@ class RouteTablePages:
 
     def route(self, address: Address) -> Sequence[RouteView]:
         """List the candidates of the longest prefix that covers an address."""
-        prefix = self._router.rib.match(address)
-        candidates = () if prefix is None else self._router.rib.candidates(prefix)
+        prefix = self._table.rib.match(address)
+        candidates = () if prefix is None else self._table.rib.candidates(prefix)
         return [self.view(candidate) for candidate in candidates]
 
     def _prefixes(
@@ -135,7 +137,7 @@ class RouteTablePages:
         if after is None and first is not None:
             is_selected = selector.matches_prefix(first)  # False for the other family
             return [first] if is_selected else [], first if selector.is_longer else None
-        chunk = self._router.rib.prefixes_after(after, limit)
+        chunk = self._table.rib.prefixes_after(after, limit)
         is_last = len(chunk) < limit or (first is not None and not first.covers(chunk[-1]))
         next_after = None if is_last else chunk[-1]
         if selector.family is None and first is None:
@@ -203,6 +205,7 @@ class RouteTablePages:
             owner,
             self._lease_left(candidate, now) if owner else None,
             others,
+            self._table.name,
         )
 
     # --- one candidate
@@ -228,6 +231,7 @@ class RouteTablePages:
             owner=route.owner if is_injected else "",
             lease_s=self._lease_left(candidate, now) if is_injected else None,
             attributes=dict(written(route.kernel_attributes)),
+            table=self._table.name,
         )
 
     def next_hops(self, next_hops: Sequence[NextHop]) -> tuple[NextHopView, ...]:
@@ -283,12 +287,13 @@ class RouteTablePages:
 
     def _missing(self, prefix: Prefix) -> str:
         """Explain why a route does not have all of its next hops."""
-        candidates = self._router.rib.candidates(prefix)
+        candidates = self._table.rib.candidates(prefix)
         return candidates[0].reason if candidates and candidates[0].is_selected else ""
 
     def _lease_left(self, candidate: Candidate, now: float) -> float | None:
         owner = candidate.attributes.owner
-        left = self._router.injection.remaining_s(candidate.prefix, owner, now)
+        table_id = self._desired.table_id
+        left = self._router.injection.remaining_s(candidate.prefix, owner, now, table_id)
         return None if left is None else round(left, 3)
 
 
@@ -319,7 +324,7 @@ class _Shared:
     tuples are kept as well: while they exist no other object has their identity.
     """
 
-    def __init__(self, tables: RouteTablePages) -> None:
+    def __init__(self, tables: TablePages) -> None:
         self._tables = tables
         self._hops: dict[int, tuple[tuple[NextHop, ...], object]] = {}
         self._columns: dict[int, tuple[PathAttributes, _SharedColumns]] = {}

@@ -82,15 +82,15 @@ class FibTables:
     def change_ownership(self, ownership: Ownership) -> None:
         """Apply the tables and priority of a new configuration.
 
-        The gate closes until the engine is in sync by the new keys; routes with old keys stay.
+        The gate closes until the engine is in sync by the new keys; all other routes stay.
         """
         if ownership.protocol != self._ownership.protocol:
             raise ValueError("the protocol number cannot change while the daemon runs")
-        self._ownership = ownership
-        for table_key, fib_table in self._tables.items():
-            if not ownership.holds(table_key):
-                fib_table.begin_claims()
-                self._is_gate_open = False
+        added, self._ownership = ownership.tables - self._ownership.tables, ownership
+        left = [table for key, table in self._tables.items() if not ownership.holds(key)]
+        for fib_table in left:
+            fib_table.begin_claims()
+        self._is_gate_open &= not (added or left)
 
     def begin_session(self) -> None:
         """Prepare for a new engine: close the gate; desired routes are kept until it opens."""

@@ -259,3 +259,19 @@ def test_martians_are_refused_by_number_and_name_the_option_that_allows_them() -
 
 
 V4, V6 = ("10.0.0.0/8", "169.254.1.0/24", "127.0.0.1/32"), ("2001:db8::/32", "fe80::/64", "::/0")
+
+
+@pytest.mark.parametrize(("given", "table_id"), [("", 0), ("main", 0), ("isp2", 100), ("100", 100)])
+def test_a_request_names_its_table(given: str, table_id: int) -> None:
+    packer = BatchPacker(RouteOperation.ADD, NO_LEASE, table=given)
+    packer.add(Address.parse("10.0.0.0").packed, 8, packer.number_of(BLACKHOLE), 0)
+    injection = read_change(packer.pop()[0], CALLER, {"main": 254, "isp2": 100})
+    assert isinstance(injection, Injection)
+    assert injection.table_id == table_id
+
+
+def test_a_table_that_there_is_not_refuses_the_request() -> None:
+    packer = BatchPacker(RouteOperation.ADD, NO_LEASE, table="isp3")
+    packer.add(Address.parse("10.0.0.0").packed, 8, packer.number_of(BLACKHOLE), 0)
+    with pytest.raises(BatchError, match="'isp3' is no table of this daemon: main, isp2"):
+        read_change(packer.pop()[0], CALLER, {"main": 254, "isp2": 100})

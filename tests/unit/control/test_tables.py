@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ipc.codec import decode
 from ipc.control import Rows
-from routed.control.tables import RESULT_PAGES_BYTES, SHARED_S, ResultPages, ResultTable, TablePage
+from routed.control.tables import (
+    RESULT_PAGES_BYTES,
+    SHARED_S,
+    Position,
+    ResultPages,
+    ResultTable,
+    TablePage,
+    TablePosition,
+)
 from routed.model.prefix import Family, Prefix
 
 
@@ -16,8 +24,9 @@ class Numbers:
         self.asked = 0
         self._filler = "x" * width
 
-    def take(self, after: Prefix | None, limit: int) -> TablePage:
+    def take(self, after: Position | None, limit: int) -> TablePage:
         self.asked += 1
+        assert not isinstance(after, TablePosition)
         start = 0 if after is None else after.addr_bits + 1
         rows = [(number, self._filler) for number in range(start, min(start + limit, 100))]
         is_over = start + limit >= 100

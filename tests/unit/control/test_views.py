@@ -27,7 +27,7 @@ PROMISED = {
     "retransmissions prefixes problem window in_flight sent received duplicates out_of_order "
     "is_restarting loss_here loss_there infeasible mtu",
     RouteView: "prefix type source distance metric tag next_hops selected fib_state fib_reason "
-    "age_s owner lease_s attributes",
+    "age_s owner lease_s attributes table",
     StatusView: "version pid uptime_s router_id config_path last_reload routes neighbors fib "
     "engine_restarts sandbox sandbox_refusals config_state confirm_left_s confirm_token "
     "parent_silent_s config_in_sync health problems network_namespace",
@@ -61,6 +61,7 @@ def test_a_route_becomes_plain_values() -> None:
         "owner": "",
         "lease_s": None,
         "attributes": {},
+        "table": "main",
     }
 
 

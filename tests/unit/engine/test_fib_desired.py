@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ipc.codec import encode
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES
-from routed.engine.fib.desired import UPDATE_ROUTES_MAX, WINDOW_UPDATES, DesiredFib, DesiredRoute
+from routed.engine.fib.desired import UPDATE_ROUTES_MAX, DesiredFib, DesiredRoute
+from routed.engine.fib.window import WINDOW_UPDATES
 from routed.fib.routes.ownership import Ownership, RouteValue
 from routed.imsg.messages import FibUpdate
 from routed.model.fib import FibCounters, FibFailure

@@ -14,7 +14,9 @@ from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
 from routed.engine.fib.programming import FibProgramming
 from routed.engine.router import Router
-from routed.engine.show.routes import PAGE_HOPS, RouteTablePages
+from routed.engine.show.route_tables import RouteTablePages
+from routed.engine.show.routes import PAGE_HOPS, TablePages
+from routed.engine.tables import RoutingTable, RoutingTables
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.fib import FibCounters, FibFailure, PreferredRoute
@@ -39,6 +41,8 @@ class FakeRouter:
         self.programming = FibProgramming(
             load_text(CONFIG).fib, (), self.rib.best, self.desired, ConvergenceClock(), LOG
         )
+        self.main = RoutingTable("main", self.rib, self.desired, self.programming)
+        self.tables = RoutingTables(self.main, self.programming, {}, LOG)
         self.injection = self
         self.neighbors = self
         self.next_hops: set[tuple[Address | None, int]] = set()
@@ -57,7 +61,8 @@ class FakeRouter:
             self.programming.set_desired(changes)
         self.programming.end_decision(has_verified=False, has_all_links=True)
 
-    def remaining_s(self, prefix: Prefix, owner: str, now: float) -> float | None:
+    def remaining_s(self, prefix: Prefix, owner: str, now: float, table_id: int) -> float | None:
+        assert table_id == 254
         return 12.5 if owner == "uid0" else None
 
     def next_hops_of(self, address: Address) -> set[tuple[Address | None, int]]:
@@ -125,7 +130,7 @@ def without_age(row: tuple[object, ...]) -> tuple[object, ...]:
 
 def test_rows_are_what_views_become(rooms: FakeRouter) -> None:
     views = [
-        tables_of(rooms).view(candidate)
+        TablePages(cast("Router", rooms), rooms.main).view(candidate)
         for prefix in rooms.rib.prefixes_after(None, 100)
         for candidate in rooms.rib.candidates(prefix)
     ]
@@ -224,7 +229,7 @@ def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
     )
     tables = tables_of(rooms)
     (candidate,) = rooms.rib.candidates(part.prefix)
-    assert tables.view(candidate).fib_reason == reason
+    assert TablePages(cast("Router", rooms), rooms.main).view(candidate).fib_reason == reason
     states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
     assert states["10.4.0.0/16"] == ("installed", reason)
     fib = {row[0]: row[4:6] for row in tables.fib(RouteSelector(), None, 100).rows}
@@ -305,8 +310,11 @@ def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: FakeRouter) ->
     assert rows["10.6.0.0/16"][position] == ""
     assert rows["10.7.0.0/16"][position] == reason
     (candidate,) = rooms.rib.candidates(Prefix.parse("10.7.0.0/16"))
-    assert tables_of(rooms).view(candidate).fib_reason == reason
-    assert len(tables_of(rooms).view(candidate).next_hops) == NEXT_HOPS_MAX
+    assert TablePages(cast("Router", rooms), rooms.main).view(candidate).fib_reason == reason
+    assert (
+        len(TablePages(cast("Router", rooms), rooms.main).view(candidate).next_hops)
+        == NEXT_HOPS_MAX
+    )
     page = tables_of(rooms).fib(RouteSelector(), None, 100)
     assert [row[5] for row in page.rows if row[0] == "10.7.0.0/16"] == [reason]
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from routed.fib.routes.link_prefixes import PREFIXES_MAX, LinkPrefixes
-from routed.fib.routes.ownership import Ownership, RouteKey, RouteValue
+from routed.fib.routes.ownership import KernelRoute, Ownership, RouteKey, RouteValue
 from routed.fib.routes.plan import OpKind
 from routed.fib.routes.table import Drift
 from routed.fib.routes.tables import FibTables
@@ -391,6 +391,45 @@ def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> No
     bench.fib_tables.open_gate()
     bench.settle()
     assert set(bench.kernel.ours()) == {new}
+
+
+def test_a_table_that_is_removed_is_emptied_once_the_engine_is_in_sync_without_it(
+    bench: Bench,
+) -> None:
+    other = A._replace(table_id=100)
+    bench.fib_tables.change_ownership(Ownership(205, A.priority, frozenset({254, 100})))
+    for route in (A, other):
+        bench.set_desired(route, via("192.0.2.1"))
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A, other}
+    bench.fib_tables.change_ownership(Ownership(205, A.priority, frozenset({254})))
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A, other}
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert set(bench.kernel.ours()) == {A}
+
+
+def test_routes_that_an_earlier_run_left_in_a_table_that_is_added_wait_for_the_engine(
+    bench: Bench,
+) -> None:
+    left, stale = A._replace(table_id=100), B._replace(table_id=100)
+    bench.fib_tables.open_gate()
+    bench.settle()
+    bench.fib_tables.change_ownership(Ownership(205, A.priority, frozenset({254, 100})))
+    for route in (left, stale):
+        bench.fib_tables.route_changed(
+            KernelRoute(route, 205, via("192.0.2.1")), 0.0, is_removed=False
+        )
+    bench.settle()
+    assert bench.fib_tables.stale_count == 2, "nothing is removed before the engine is in sync"
+    bench.set_desired(left, via("192.0.2.1"))
+    bench.settle()
+    assert bench.fib_tables.stale_count == 1
+    bench.fib_tables.open_gate()
+    bench.settle()
+    assert bench.fib_tables.stale_count == 0
 
 
 def test_a_priority_that_is_changed_back_keeps_the_routes(bench: Bench) -> None:

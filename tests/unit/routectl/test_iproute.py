@@ -92,7 +92,7 @@ def read(line: str) -> None:
         ("10.0.0.0/8 dev eth0 mtu 1400 mtu 1500", "'mtu' is given twice"),
         ("local 10.0.0.0/8", "a local route needs `via`, `dev`"),
         ("local 10.0.0.0/8 via 192.0.2.1 dev eth0", "a local route needs `dev`, and no `via`"),
-        ("10.0.0.0/8 dev eth0 table 100", "table '100' cannot be chosen here"),
+        ("10.0.0.0/8 dev eth0 table 100", "it is a route of table '100', which is not the one"),
         ("10.0.0.0/8 dev eth0 nexthop via 192.0.2.1", "not both"),
         ("10.0.0.0/8 dev eth0 shiny", "'shiny' is not supported here"),
         ("10.0.0.0/8", "a unicast route needs"),
@@ -247,3 +247,10 @@ def test_a_route_of_the_kernels_own_is_known_by_its_protocol() -> None:
     assert is_kernel_route("10.0.0.0/8 dev eth0 proto 2 scope 253 src 10.0.0.1")  # ip -N
     assert not is_kernel_route("10.0.0.0/8 dev eth0 proto 205")
     assert not is_kernel_route("10.0.0.0/8 dev eth0 proto static")
+
+
+def test_a_line_may_name_the_table_for_which_it_is_meant() -> None:
+    line = "10.0.0.0/8 via 192.0.2.1 table 100"
+    assert read_route(line, "100")[3] == read_route("10.0.0.0/8 via 192.0.2.1")[3]
+    with pytest.raises(LineError, match="it is a route of table 'main', which is not the one"):
+        read_route("10.0.0.0/8 via 192.0.2.1 table main", "100")
