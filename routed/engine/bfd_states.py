@@ -150,9 +150,23 @@ class BfdStates:
         )
         return min(waiting, default=math.inf)
 
-    def problems(self) -> dict[str, str]:
-        """Return by tracker why its next hops are not used; empty if they are."""
-        return {bfd_tracker(name): known.problem for name, known in self.sessions.items()}
+    def problems(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Return by tracker why its next hops are not used; empty if they are.
+
+        Args:
+            names: of sessions, configured or not; default: all that are configured.
+        """
+        sessions = self.sessions
+        return {
+            bfd_tracker(name): sessions[name].problem
+            for name in (sessions if names is None else names)
+            if name in sessions
+        }
+
+    def waits(self, names: Iterable[str]) -> bool:
+        """Return whether `next_check` counts on one of these sessions."""
+        found = (self.sessions.get(name) for name in names)
+        return any(known is not None and known.keep_until < math.inf for known in found)
 
 
 def _is_used(known: KnownSession, report: BfdReport, now: float) -> bool | None:

@@ -112,7 +112,9 @@ class BfdTracking:
     def connect(self, connection: socket.socket) -> None:
         """Listen to a liveness process from now on, in place of an earlier one."""
         if self._channel is not None:
+            # The end of the earlier process has not been noticed yet, and will not be any more.
             self._channel.close()
+            self.states.channel_lost()
         self._channel = Channel(connection, INTERNAL_FRAME_MAX_BYTES)
         self._has_channel.set()
 
@@ -157,7 +159,6 @@ class BfdTracking:
                     frame.type, LivenessEnd.REPORTER, has_descriptor=descriptor is not None
                 )
                 self._handle(codec.decode(message_class, frame.body))
-                self._wake.set()
         except ChannelClosed:
             return
         except IpcError as error:
@@ -169,13 +170,29 @@ class BfdTracking:
         self.states.end(message.ended)
         self.states.dropped = message.dropped
         self._is_complete |= message.is_complete
-        self._apply_states()
+        names = [*(report.name for report in message.reports), *message.ended]
+        self._apply_states(names)
+        if not self._may_decide or self.states.waits(names):
+            self._wake.set()
 
-    def _apply_states(self) -> None:
-        """Have the RIB decide with the present states, if they differ from before."""
-        before, self._problems = self._problems, self.states.problems()
-        if self._problems != before:
-            lost = [name for name, why in self._problems.items() if why and not before.get(name)]
+    def _apply_states(self, names: Iterable[str] | None = None) -> None:
+        """Have the RIB decide with the present states, if they differ from before.
+
+        Args:
+            names: of the sessions that may differ; default: all.
+
+        Cost: linear in these sessions while none differs. Each session is reported once a second,
+        in a message of its own.
+        """
+        before = self._problems
+        changed = {
+            tracker: why
+            for tracker, why in self.states.problems(names).items()
+            if before.get(tracker) != why
+        }
+        if changed:
+            self._problems = before | changed
+            lost = [tracker for tracker, why in changed.items() if why and not before.get(tracker)]
             self._programming.verify(self._hops_of(lost))
             self._rib.set_trackers(self._problems)
             self._on_change()

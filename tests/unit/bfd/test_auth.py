@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,34 @@ def test_another_system_begins_with_any_number_once_the_first_is_forgotten() -> 
 
 def test_the_secret_is_in_no_representation() -> None:
     assert "0123" not in repr(KEYED)
+
+
+@pytest.mark.parametrize(
+    ("change", "digests"),
+    [
+        (lambda section: bytes((4,)) + section[1:], 0),  # the type
+        (lambda section: section[:2] + bytes((9,)) + section[3:], 0),  # the key
+        (lambda section: section[:-1], 0),
+        (lambda section: section[:4] + bytes(4) + section[8:], 0),  # the sequence number
+        (lambda section: section[:-1] + b"!", 1),
+    ],
+)
+def test_a_forged_packet_costs_one_digest_at_most(
+    change: Callable[[bytes], bytes], digests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, signer = AuthState(1), AuthState(500)
+    for _ in range(2):
+        packet = signer.sign(HEADER, METICULOUS)
+        state.verify(packet, packet[24:], METICULOUS, 3)
+    packet = signer.sign(HEADER, METICULOUS)
+    made = list[bytes]()
+    sha1 = hashlib.sha1
+
+    def counted(data: bytes) -> Any:
+        made.append(data)
+        return sha1(data)
+
+    monkeypatch.setattr(hashlib, "sha1", counted)
+    with pytest.raises(DecodeError):
+        state.verify(packet, change(packet[24:]), METICULOUS, 3)
+    assert len(made) == digests

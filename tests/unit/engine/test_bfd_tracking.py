@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from routed.log.logger import Logger, LogRecord
 from routed.model.bfd import BfdReport
 from routed.model.prefix import Address, Prefix
 from routed.rib.table import Rib
+from tests.fakes.operations import operations
 from tests.unit.engine.test_bfd_states import DOWN, UP, UPLINK
 from tests.unit.rib.test_trackers import ETH0
 
@@ -151,3 +154,43 @@ async def test_a_message_out_of_place_ends_the_channel_and_changes_nothing(
     assert not scene.tracking.states.sessions["uplink"].is_current
     with pytest.raises(OSError):  # noqa: PT011  (EPIPE, or ECONNRESET)
         scene.theirs.send(b"x")
+
+
+@pytest.mark.parametrize("state", [UP, DOWN])
+async def test_a_report_that_changes_nothing_costs_the_same_whatever_the_number_of_sessions(
+    scene: Scene, state: BfdReport
+) -> None:
+    """Each session is reported once a second: together they must not cost the square."""
+    costs = []
+    for count in (1, 1000):
+        sessions = [dataclasses.replace(UPLINK, name=f"s{number}") for number in range(count)]
+        scene.tracking.apply(BfdConfig(tuple(sessions)), STATICS)
+        reports = tuple(dataclasses.replace(state, name=each.name) for each in sessions)
+        scene.tracking._handle(BfdReported(reports, (), {}, is_complete=True))
+        one = BfdReported(reports[:1], (), {}, is_complete=True)
+        costs.append(operations(partial(scene.tracking._handle, one)))
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_what_counts_after_a_restart_of_the_liveness_process_is_given_up_in_time(
+    scene: Scene, autojump_clock: trio.testing.MockClock, is_noticed: bool
+) -> None:
+    """Whether or not the end of the former one was noticed before the next one was there."""
+    scene.report(UP)
+    await trio.testing.wait_all_tasks_blocked()
+    scene.theirs.close()
+    if is_noticed:
+        await trio.testing.wait_all_tasks_blocked()
+    scene.theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with scene.theirs:
+        scene.tracking.connect(ours)
+        await trio.testing.wait_all_tasks_blocked()
+        changes = scene.changes
+        scene.report(dataclasses.replace(DOWN, has_been_up=False))
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.changes == changes
+        scene.now += 10.0
+        await trio.sleep(10.1)
+        assert scene.changes == changes + 1
+        assert scene.lines[-1] == "bfd-down"
