@@ -27,8 +27,10 @@ endif
 
 # Tests start thousands of Python programs, which do not compile routed each time.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
-# One test at a time is handed out, in the order of pyproject.toml.
+# One test at a time is passed on, in the order of pyproject.toml.
 PYTEST_JOBS := --numprocesses $(JOBS) --dist load --maxschedchunk 1
+# Tests of single modules wait for nothing: more processes than processors would only import more.
+UNIT_JOBS := --numprocesses $(if $(filter file,$(origin JOBS)),auto,$(JOBS)) --dist load
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test lint type unit bpf bench bench-quick sim flood soak attack fuzz sanitize wheel deb debtest clean
@@ -58,7 +60,7 @@ type: $(STAMP) ## check types (mypy, strict)
 	@$(BIN)/mypy --no-error-summary
 
 unit: $(STAMP) ## only the tests of single modules, which need no privilege and no network
-	@$(PYTEST) $(PYTEST_JOBS) -m "not root" tests/unit tests/meta
+	@$(PYTEST) $(UNIT_JOBS) -m "not root" tests/meta tests/unit
 
 bpf: $(STAMP) ## compile the programs for the kernel again (needs clang; for maintainers)
 	@$(BIN)/python -m bpf

@@ -12,8 +12,9 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -161,30 +162,69 @@ MODULES = {
 }
 
 
-@functools.cache
-def imports_of(path: Path) -> tuple[str, ...]:
+class Source(NamedTuple):
+    """The facts about a module that the rules use; each module is parsed once."""
+
+    imports: tuple[str, ...]
     """Every module that is imported at run time, in functions too."""
+    all_imports: tuple[str, ...]
+    """The same, and those for types alone."""
+    late_imports: tuple[int, ...]
+    """Lines of the imports in functions."""
+    names: frozenset[str]
+    """Every name that it uses."""
+    attributes: frozenset[str]
+    """Every attribute that it uses, and the names that it imports."""
+
+
+@functools.cache
+def source_of(path: Path) -> Source:
+    """Parse a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
     type_only = {
         id(node)
-        for branch in ast.walk(tree)
+        for branch in nodes
         if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
-        for statement in branch.body  # what is after `else` runs
+        for statement in branch.body  # the branch after `else` runs
         for node in ast.walk(statement)
     }
-    return tuple(_imports_in(tree, path, type_only))
+    late = {
+        node.lineno
+        for function in nodes
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    names, attributes = set(), set()
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            attributes.add(node.attr)
+        elif isinstance(node, ast.alias):
+            attributes.add(node.name)
+    return Source(
+        tuple(_imports_in([node for node in nodes if id(node) not in type_only], path)),
+        tuple(_imports_in(nodes, path)),
+        tuple(sorted(late)),
+        frozenset(names),
+        frozenset(attributes),
+    )
 
 
-@functools.cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    """Every module that is imported at run time, in functions too."""
+    return source_of(path).imports
+
+
 def all_imports_of(path: Path) -> tuple[str, ...]:
     """Every module that is imported at run time or for types alone, in functions too."""
-    return tuple(_imports_in(ast.parse(path.read_text(encoding="utf-8")), path, set()))
+    return source_of(path).all_imports
 
 
-def _imports_in(tree: ast.Module, path: Path, type_only: set[int]) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if id(node) in type_only:
-            continue
+def _imports_in(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -236,20 +276,13 @@ def test_no_process_imports_another(process: str) -> None:
             assert not found, f"{module} imports {found}"
 
 
-def names_in(path: Path) -> Iterator[str]:
-    """Every name and attribute that a module uses, and the names that it imports."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.alias):
-            yield node.name
-
-
 def test_no_module_loads_code_that_no_import_names() -> None:
     """Else the table above would not see it."""
-    used = {module: NO_DYNAMIC_CODE & set(names_in(path)) for module, path in MODULES.items()}
+    sources = {module: source_of(path) for module, path in MODULES.items()}
+    used = {
+        module: NO_DYNAMIC_CODE & (source.names | source.attributes)
+        for module, source in sources.items()
+    }
     assert {module: names for module, names in used.items() if names} == DYNAMIC_CODE
 
 
@@ -342,11 +375,7 @@ def test_core_modules_decide_and_touch_nothing(module: str) -> None:
         assert imported.split(".")[0] not in NO_CORE_IMPORTS, f"core {module} imports {imported}"
         if package_of(imported) == package_of(module):
             assert imported not in EDGES, f"core {module} imports the edge {imported}"
-    forbidden = NO_CORE_CALLS & {
-        node.id
-        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
-        if isinstance(node, ast.Name)
-    }
+    forbidden = NO_CORE_CALLS & source_of(MODULES[module]).names
     assert not forbidden, f"core {module} uses {forbidden}"
 
 
@@ -359,7 +388,7 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_the_privileged_process_loads_no_code_that_reads_from_strangers() -> None:
+def test_the_privileged_process_loads_no_code_that_reads_unauthenticated_input() -> None:
     """The decoders of NUP, BFD and the management protocol, and what no start needs."""
     loaded = modules_after("import routed.parent.main")
     ours = {module for module in loaded if module.split(".")[0] == "routed"}
