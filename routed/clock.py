@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Protocol
 
-__all__ = ["JITTER", "Clock", "MonotonicClock", "jitter", "origin_seqno", "wall_time"]
+__all__ = ["JITTER", "MonotonicClock", "jitter", "origin_seqno", "wall_time"]
 
 JITTER = 0.25
 """The fraction by which a period varies up or down, so that routers that were started together do
 not stay synchronised."""
 
 
-class Clock(Protocol):
-    """A monotonic clock."""
-
-    def now(self) -> float:
-        """Return monotonic time in seconds; only differences have a meaning."""
-        ...
-
-
 class MonotonicClock:
     """The clock CLOCK_MONOTONIC."""
 
     def now(self) -> float:
-        """Return monotonic time in seconds."""
+        """Return monotonic time in seconds; only differences have a meaning."""
         return time.monotonic()
 
 

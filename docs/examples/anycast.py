@@ -3,9 +3,9 @@
     python anycast.py 192.0.2.53/32 --dev lo --check 'dig +time=1 @127.0.0.1 example.org'
 
 The check runs every --interval seconds. While it succeeds the address is a route of this router,
-which NUP tells the neighbors (`redistribute: [{source: injected}]` in routes.yaml). When the check
-fails, the route goes at once. When this program ends or hangs, in whatever way, nobody renews the
-lease, and the route goes when that has run out.
+which NUP advertises to the neighbors (`redistribute: [{source: injected}]` in routes.yaml). When
+the check fails, the route goes at once. When this program ends or hangs, in whatever way, no
+program renews the lease, and the route goes when that has run out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> int:
             healthy = is_healthy(options.check, options.interval)
             try:
                 if healthy:
-                    # Also when it is there: this begins the lease anew, and announces again after
+                    # Also when it is there: this renews the lease, and announces again after
                     # a restart of the daemon.
                     routed.replace(options.prefix, dev=options.dev, lease=3 * options.interval + 1)
                 elif was_healthy:

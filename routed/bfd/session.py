@@ -204,7 +204,7 @@ class Session:
         return configured if self.state is BfdState.UP else max(configured, SLOW_TX_US)
 
     def _announce(self, tx_us: int, rx_us: int, now: float) -> None:
-        """Change the announced intervals, with a poll sequence where there is somebody to ask."""
+        """Change the announced intervals, with a poll sequence while the session is up."""
         if (tx_us, rx_us) == (self._tx_us, self._rx_us):
             return
         is_up = self.state is BfdState.UP

@@ -4,7 +4,7 @@ Each processor counts the runs that have begun and those that have ended. Runs o
 nest at most, so `ended` reaches what `begun` was at a moment exactly when all runs of before that
 moment have ended: a grace period as of RCU, without a system call.
 
-    note ---- runs that are under way end, others begin and end ---- has_settled
+    note ---- runs that are in progress end, others begin and end ---- has_ended
 
 Memory that a search may still read, and counters that it may still add to, are used again only
 after such a period (`routed/snapshot/mirror.py`).
@@ -36,7 +36,7 @@ class Activity:
         """Note the runs that have begun by now."""
         self._begun = self._longs[::_STEP].tolist()
 
-    def has_settled(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether every run that had begun at the last note has ended."""
         ended = self._longs[1::_STEP].tolist()
         return all(now >= before for now, before in zip(ended, self._begun, strict=True))

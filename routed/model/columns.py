@@ -3,7 +3,7 @@
     KeyColumn     prefixes (`Prefix.as_int`), big-endian: 8 bytes each for IPv4, 17 for IPv6
     ValueColumn   what they do: few distinct values, and a u32 index into them for each prefix
 
-What works on whole columns (`struct`, C) takes the bytes; everybody else sees a sequence.
+What works on whole columns (`struct`, C) takes the bytes; all other code sees a sequence.
 
 Cost: 8 or 17 bytes a key and 4 a value, against 40 to 60 for a list of integers.
 """

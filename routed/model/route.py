@@ -230,7 +230,7 @@ class RouteColumn(NamedTuple):
     keys: list[int]
     """`Prefix.as_int`."""
     numbers: Sequence[int]
-    """For each, which attributes of a list beside; empty where there is none."""
+    """For each, which attributes of a second list; empty where there is none."""
 
     def prefixes(self) -> Iterator[Prefix]:
         """One by one."""

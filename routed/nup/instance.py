@@ -549,7 +549,7 @@ class NeighborInstance:
                 link.queue_service(neighbor)
                 self._lifecycle.expire(link, neighbor, now)
 
-    # Settling: what follows from an input
+    # The consequences of an input
 
     def _finish_input(self, now: float) -> None:
         """Carry out everything that is due, in an order in which one pass is enough."""

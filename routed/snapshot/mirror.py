@@ -56,7 +56,7 @@ class Runs(Protocol):
     """Runs of the programs (`routed.dataplane.activity.Activity`)."""
 
     def note(self) -> None: ...
-    def has_settled(self) -> bool: ...
+    def has_ended(self) -> bool: ...
 
 
 class RecordAccounts(Protocol):
@@ -175,7 +175,7 @@ class RouteMirror:
         """
         if self.problem:
             return True
-        if not self._runs.has_settled():
+        if not self._runs.has_ended():
             return False
         self._runs.note()
         if self._tries is None:

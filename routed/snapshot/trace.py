@@ -43,8 +43,8 @@ def describe(shape: TrieShape, addr_bits: int) -> list[str]:
         left -= bits
         slot = addr_bits >> left & (1 << bits) - 1
         word, fallback = words[directory + 2 * slot], words[directory + 2 * slot + 1]
-        beside = f", else record {fallback}" if fallback else ""
-        lines.append(f"directory of {bits} bits, slot {slot:#x}: {_target(word)}{beside}")
+        alternative = f", else record {fallback}" if fallback else ""
+        lines.append(f"directory of {bits} bits, slot {slot:#x}: {_target(word)}{alternative}")
         if not word or word >> KIND_SHIFT:
             break
         directory, bits = word, min(shape.stride_bits, left)

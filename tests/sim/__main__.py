@@ -34,7 +34,7 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("prefixes", "prefixes", "d"),
     ("start_s", "start, s", ".3f"),
     ("cut_s", "cut, s", ".3f"),
-    ("mend_s", "mend, s", ".3f"),
+    ("mend_s", "restore, s", ".3f"),
     ("crash_s", "crash, s", ".3f"),
     ("start_datagrams", "start, datagrams", ".0f"),
     ("start_bytes", "start, bytes", ".0f"),

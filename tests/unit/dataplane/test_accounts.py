@@ -85,16 +85,16 @@ def test_runs_have_settled_when_each_that_had_begun_has_ended() -> None:
     memory = memoryview(bytearray(2 * ACTIVITY_BYTES))
     longs, step = memory.cast("Q"), ACTIVITY_BYTES // 8
     activity = Activity(memory)
-    assert activity.has_settled()
+    assert activity.has_ended()
     longs[0] = 1  # one begins on processor 0
     activity.note()
-    assert not activity.has_settled()
+    assert not activity.has_ended()
     longs[step] = longs[step + 1] = 9  # others, on processor 1
-    assert not activity.has_settled()
+    assert not activity.has_ended()
     longs[0] = 2  # another begins before the first ends: they nest
     longs[1] = 1
-    assert activity.has_settled()
+    assert activity.has_ended()
     activity.note()
-    assert not activity.has_settled()
+    assert not activity.has_ended()
     longs[1] = 2
-    assert activity.has_settled()
+    assert activity.has_ended()

@@ -234,7 +234,7 @@ BROAD = route("10.8.0.0/16")._replace(
 )
 
 
-def test_a_route_that_is_only_in_part_told_is_not_learned() -> None:
+def test_a_route_that_cannot_be_expressed_is_not_imported() -> None:
     """Q8: a TOS and an encapsulation change who is forwarded, and how."""
     importer = RouteImporter()
     importer.set_desired([ANY])

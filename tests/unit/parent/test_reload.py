@@ -867,7 +867,7 @@ async def test_a_signal_for_a_refused_reload_is_answered_to_the_service_manager(
 # --- what a confirmation is for
 
 
-async def test_a_late_confirm_does_not_confirm_somebody_elses(
+async def test_a_late_confirm_does_not_confirm_another_reload(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """S31: A loads, B takes that back and loads another one, A confirms: B's."""

@@ -40,7 +40,7 @@ class Runs:
     def note(self) -> None:
         self.noted = set(self.under_way)
 
-    def has_settled(self) -> bool:
+    def has_ended(self) -> bool:
         return not self.noted & self.under_way
 
 
