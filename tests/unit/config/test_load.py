@@ -50,7 +50,7 @@ def test_minimal_gives_the_documented_defaults() -> None:
     assert config.static == ()
 
 
-def test_all_mistakes_come_at_once_with_their_places() -> None:
+def test_all_mistakes_are_reported_at_once_with_their_places() -> None:
     text = (
         "router_id: 10.255.0.1\n"
         "user: root\n"
@@ -80,7 +80,7 @@ def test_a_key_given_twice_is_refused() -> None:
     assert "given twice" in problems(MINIMAL + "interfaces: {eth0: {}, eth0: {}}\n")[0]
 
 
-def test_syntax_errors_say_the_line() -> None:
+def test_syntax_errors_have_the_line() -> None:
     (problem,) = problems("router_id: 10.255.0.1\nstatic: [\n")
     assert problem.startswith("routes.yaml:3:1: (syntax): ")
 
@@ -196,13 +196,13 @@ def test_an_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
         load_file(tmp_path / "latin.yaml")
 
 
-def test_an_empty_file_says_what_is_required() -> None:
+def test_an_empty_file_is_reported_with_the_required_keys() -> None:
     assert "router_id" in problems("")[0]
     assert "router_id" in problems("user: root\n")[0]
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0", "224.0.0.5", "255.255.255.255"])
-def test_an_address_that_can_be_no_routers_is_no_router_id(text: str) -> None:
+def test_an_address_that_no_router_can_have_is_not_a_router_id(text: str) -> None:
     (problem,) = problems(f"router_id: {text}\nuser: root\n")
     assert "are not allowed" in problem
 
@@ -450,7 +450,7 @@ def test_aliases_cost_no_more_than_a_bounded_number_of_values(
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
-def test_what_is_no_plain_file_is_refused_unread_and_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_special_file_is_refused_unread_and_at_once(tmp_path: Path, kind: str) -> None:
     """S25: a configuration on a FIFO stopped the daemon for ever."""
     path = tmp_path / "routes.yaml"
     match kind:
@@ -584,7 +584,7 @@ def test_each_file_of_the_daemon_has_a_path_of_its_own(text: str, where: str, pr
     assert problem in found.message
 
 
-def test_what_nobody_sees_of_many_mistakes_is_not_looked_for(
+def test_mistakes_beyond_the_shown_ones_are_not_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked = 0

@@ -159,7 +159,7 @@ def loaded(text: str) -> Config:
         ),
     ],
 )
-def test_a_message_says_what_to_write_instead(text: str, problem: str) -> None:
+def test_a_message_contains_the_correct_form(text: str, problem: str) -> None:
     assert problems(HEAD + text) == [problem]
 
 
@@ -180,7 +180,7 @@ def test_a_file_of_another_program_is_recognised(text: str, program: str) -> Non
     )
 
 
-def test_a_group_that_is_no_user_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_without_a_user_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     group = grp.struct_group(("routectl-users", "x", 4242, []))
     monkeypatch.setattr(grp, "getgrnam", {"routectl-users": group}.__getitem__)
     (problem,) = problems(HEAD + "management: {read: [routectl-users]}")
@@ -192,7 +192,7 @@ def test_a_group_that_is_no_user_is_offered(monkeypatch: pytest.MonkeyPatch) -> 
 # --- characters that cannot be
 
 
-def test_every_control_character_is_told_where_it_stands() -> None:
+def test_every_control_character_is_reported_at_its_place() -> None:
     text = HEAD + "log:\n  level: in\x07fo\n  file: /a\x00b\x1b\n"
     assert problems(text) == [
         "f:4:12: (syntax): the control character U+0007 is not allowed in YAML",
@@ -208,7 +208,7 @@ def test_a_file_of_control_characters_costs_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0xD800, 0xFFFE, 0xFFFF])
-def test_what_yaml_does_not_take_is_exactly_what_is_told(code: int) -> None:
+def test_exactly_the_characters_that_yaml_refuses_are_reported(code: int) -> None:
     """Else the parser would say it in its own words, at the start of the file."""
     is_taken = code in (0x09, 0x0A, 0x0D, 0x85)
     told = list(hints.unprintable_characters(f"a: 'x{chr(code)}y'"))
@@ -256,7 +256,7 @@ def test_a_name_that_no_link_can_have_is_refused_wherever_it_stands(place: str, 
 
 
 @pytest.mark.parametrize("name", POSSIBLE)
-def test_a_name_that_a_link_can_have_is_taken(name: str) -> None:
+def test_a_name_that_a_link_can_have_is_accepted(name: str) -> None:
     quoted = '"' + "".join(f"\\U{ord(char):08x}" for char in name) + '"'
     config = loaded(
         f"interfaces: {{{quoted}: {{}}}}\nstatic: [{{prefix: 10.0.0.0/8, dev: {quoted}}}]"
@@ -316,7 +316,7 @@ def test_a_holder_deeper_down_is_an_unknown_key() -> None:
     assert problem.startswith("f:3:7: fib.x-slow: unknown key")
 
 
-def test_a_system_without_users_knows_root_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_users_has_root_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A11: every configuration was a traceback, because the default of `admin` is root."""
 
     def knows_nobody(name: object) -> pwd.struct_passwd:

@@ -31,7 +31,7 @@ def test_forty_mistakes_are_forty_errors(lines: list[str], request: pytest.Fixtu
     assert len(lines) == 40
 
 
-def test_mistakes_of_meaning_are_told_beside_all_others() -> None:
+def test_mistakes_of_meaning_are_reported_with_all_others() -> None:
     """One look is enough: no mistake waits behind another, and none follows from another."""
     text = """
 router_id: 10.255.0.1
@@ -107,7 +107,7 @@ def test_each_is_in_its_place(lines: list[str]) -> None:
     assert len(places) == 40
 
 
-def test_none_speaks_of_the_program(lines: list[str]) -> None:
+def test_no_message_mentions_the_program(lines: list[str]) -> None:
     """No class, no traceback, no word of the parser's."""
     for line in lines:
         assert not re.search(r"Error|None|object|node|scalar|<[a-z]", line), line

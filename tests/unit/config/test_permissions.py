@@ -50,14 +50,14 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
         (0o602, 1000, PRIVATE, "all users may write it (mode 0602): chmod o-w"),
     ],
 )
-def test_nobody_but_root_we_and_the_owner_may_write(
+def test_only_root_the_daemon_and_the_owner_may_write(
     mode: int, uid: int, gid: int, problem: str
 ) -> None:
     """S21."""
     assert problem_with(status_of(mode, uid, gid)) == problem
 
 
-def test_a_pipe_is_for_whoever_opened_it() -> None:
+def test_a_pipe_belongs_to_the_user_that_opened_it() -> None:
     assert problem_with(status_of(0o666, kind=stat.S_IFIFO)) == ""
 
 
@@ -67,7 +67,7 @@ def test_another_owner_is_known() -> None:
     assert is_of_another(status_of(0o644, os.geteuid() + 1))
 
 
-def test_a_file_that_everybody_may_write_is_not_read(tmp_path: Path) -> None:
+def test_a_world_writable_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("router_id: 10.255.0.1\n")
     path.chmod(0o666)

@@ -51,7 +51,7 @@ CHANGED = [
 
 
 @pytest.mark.parametrize("new", CHANGED)
-def test_whatever_a_reload_follows_has_a_line_both_ways(new: Config) -> None:
+def test_every_change_of_a_reload_has_a_line_in_both_directions(new: Config) -> None:
     assert plan(BASE, compare(BASE, new).effective, []), "to it"
     assert plan(new, compare(new, BASE).effective, []), "and back"
 
@@ -109,7 +109,7 @@ def test_rules_summaries_and_keys_are_named_one_by_one() -> None:
     assert any(line.startswith("adjacency   keys 'core' are new") for line in lines)
 
 
-def test_a_link_that_is_here_is_said_once() -> None:
+def test_an_existing_link_is_listed_once() -> None:
     new = load_text("router_id: 10.255.0.1\nuser: nobody\ninterfaces: {eth0: {cost: 7}, wg0: {}}\n")
     links = [LinkPlan("eth0", None, interface_for(new.interfaces, "eth0"), has_socket=False)]
     assert [step.text for step in plan(BASE, new, links)] == [
@@ -119,7 +119,7 @@ def test_a_link_that_is_here_is_said_once() -> None:
     ]
 
 
-def test_no_difference_is_no_line() -> None:
+def test_no_difference_has_no_line() -> None:
     assert plan(FULL, FULL, []) == []
 
 

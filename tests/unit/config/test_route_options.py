@@ -124,7 +124,7 @@ def test_the_plan_of_a_reload_names_attributes() -> None:
     assert "kernel      replace 10.0.0.0/8 via 192.0.2.2 src 192.0.2.1 mtu 1400" in lines
 
 
-def test_editors_know_the_attributes() -> None:
+def test_the_schema_has_the_attributes() -> None:
     properties = json_schema()["properties"]
     of_static = properties["static"]["items"]["properties"]
     of_filter = properties["filters"]["properties"]["kernel"]["items"]["properties"]

@@ -142,7 +142,7 @@ def test_a_rule_reads_as_ip_rule_writes_it(entry: str, shown: list[str]) -> None
         ("priority: 5, table: 7, not: true", "not", "matches none"),
     ],
 )
-def test_what_cannot_be_is_refused_where_it_stands(entry: str, where: str, complaint: str) -> None:
+def test_a_contradiction_is_refused_at_its_place(entry: str, where: str, complaint: str) -> None:
     (problem,) = problems(f"rules: [{{{entry}}}]\n")
     assert f": rules[0].{where}: " in problem
     assert complaint in problem
@@ -235,7 +235,7 @@ VALUES = {
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
-def test_a_rule_comes_back_from_what_is_written(values: dict[str, object]) -> None:
+def test_a_written_rule_reads_back(values: dict[str, object]) -> None:
     entry = {"priority": 5, "table": 7, "iif": "lo", **values}
     text = ", ".join(f"{key}: {str(value).lower()}" for key, value in entry.items())
     config = load_text(f"{HEAD}rules: [{{{text}}}]\n")

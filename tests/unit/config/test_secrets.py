@@ -47,7 +47,7 @@ def test_a_secret_is_the_content_without_the_end_of_the_line(tmp_path: Path) -> 
         ("x" * 5000, 0o600, "hmac-sha256", "requires 16 to 1024"),
     ],
 )
-def test_what_cannot_be_a_secret_is_refused(
+def test_an_invalid_secret_is_refused(
     tmp_path: Path, content: str, mode: int, algorithm: str, reason: str
 ) -> None:
     written(tmp_path, content, mode)

@@ -58,12 +58,12 @@ def test_what_is_no_vrf_is_refused_with_the_reason(answer: bytes, expected: str)
         table_of_vrf("red", lambda _request: answer, HERE)
 
 
-def test_a_kernel_without_vrfs_says_so(tmp_path: Path) -> None:
+def test_a_kernel_without_vrfs_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="this kernel has no VRFs; use the number of a table"):
         table_of_vrf("red", lambda _request: b"", tmp_path / "none")
 
 
-def test_the_error_says_where_in_the_file() -> None:
+def test_the_error_has_its_place_in_the_file() -> None:
     with pytest.raises(ConfigError) as caught:
         load_text("router_id: 10.255.0.1\nuser: root\nfib: {table: 'vrf:no-such-vrf'}\n", "f.yaml")
     (problem,) = caught.value.problems

@@ -82,7 +82,7 @@ def test_defaults_are_left_out_and_marked() -> None:
     assert not {"router_id", "user", "fib.resync"} & defaults
 
 
-def test_nothing_is_asked_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_system_call_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine, which answers `show config`, cannot read /etc/passwd."""
     config = load_text("router_id: 1.2.3.4\nuser: root")
 
@@ -107,6 +107,6 @@ def test_every_option_of_the_schema_is_in_the_sample() -> None:
         assert f"{option.key}:" in said
 
 
-def test_routectl_knows_the_sections() -> None:
+def test_routectl_has_the_sections() -> None:
     keys = [option.key for option in options_of(Config)]
     assert list(CONFIG_SECTIONS) == keys

@@ -22,7 +22,7 @@ from routed.parent.listeners import (
 )
 
 
-def test_it_listens_for_everybody_and_passes_credentials(tmp_path: Path) -> None:
+def test_every_user_can_connect_and_credentials_are_passed(tmp_path: Path) -> None:
     path = tmp_path / "run" / "routed.sock"
     with open_management_listener(str(path)) as listener:
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
@@ -41,7 +41,7 @@ def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
-def test_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "routed.sock")
     open_management_listener(path).close()
     assert os.path.exists(path)
@@ -81,7 +81,7 @@ def test_a_socket_that_outlives_its_daemon_keeps_no_start_away(tmp_path: Path) -
     assert [each.name for each in tmp_path.iterdir()] == ["routed.sock"]
 
 
-def test_one_path_has_one_daemon_whoever_listens_there(tmp_path: Path) -> None:
+def test_one_path_has_one_daemon(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     first = Listeners(str(path), None)
     with pytest.raises(ListenerError, match=f"in use; .*pid {os.getpid()} holds {path}.lock"):
@@ -93,7 +93,7 @@ def test_one_path_has_one_daemon_whoever_listens_there(tmp_path: Path) -> None:
     Listeners(str(path), None).close()
 
 
-def test_nobody_else_can_take_the_lock_of_a_path(tmp_path: Path) -> None:
+def test_no_other_user_can_take_the_lock_of_a_path(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     listeners = Listeners(str(path), None)
     assert stat.S_IMODE((tmp_path / "routed.sock.lock").stat().st_mode) == 0o600
@@ -129,7 +129,7 @@ def test_a_copy_that_a_dead_engine_gave_away_listens_no_more(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_is_listened_on_afresh_although_somebody_holds_the_old_socket(
+def test_a_port_gets_a_fresh_listener_although_a_process_holds_the_old_one(
     tmp_path: Path,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -148,7 +148,7 @@ def test_a_port_is_listened_on_afresh_although_somebody_holds_the_old_socket(
     listeners.close()
 
 
-def test_a_socket_that_cannot_be_renewed_goes_on(
+def test_a_socket_that_cannot_be_renewed_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "routed.sock"
@@ -181,7 +181,7 @@ def test_descriptors_are_refused_on_what_connects(tmp_path: Path, *, is_metrics:
             socket.send_fds(client, [b"x"], [0])
 
 
-def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "routed.sock"
     path.write_text("precious")
     with pytest.raises(ListenerError, match="a file of that name exists and is not a socket"):
@@ -189,7 +189,7 @@ def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ListenerError, match="No such file or directory"):
         open_management_listener(str(tmp_path / "a" / "b" / "routed.sock"))
 

@@ -79,7 +79,7 @@ def test_an_answer_that_is_not_read_to_its_end_does_not_mix_with_the_next(
         assert [row["interface"] for row in client.ask(ShowInterfaces()).rows()] == ["eth0", "eth1"]
 
 
-def test_it_connects_anew_after_the_daemon_has_restarted(path: Path, daemon: FakeDaemon) -> None:
+def test_it_connects_again_after_the_daemon_has_restarted(path: Path, daemon: FakeDaemon) -> None:
     with ControlClient(str(path)) as client:
         with serving(path, daemon, ADMIN):
             client.ask(ShowStatus()).result()
@@ -117,7 +117,7 @@ def test_a_failed_reload_has_every_line(path: Path, daemon: FakeDaemon) -> None:
         assert caught.value.exit_status is ExitStatus.REFUSED
 
 
-def test_a_denied_request_says_which_role_and_who_has_it(path: Path, daemon: FakeDaemon) -> None:
+def test_a_denied_request_names_the_role_and_its_users(path: Path, daemon: FakeDaemon) -> None:
     reader = AccessList(
         read_uids=frozenset({ME}), admin_gids=frozenset({4242}), admin_uids=frozenset()
     )
@@ -127,7 +127,9 @@ def test_a_denied_request_says_which_role_and_who_has_it(path: Path, daemon: Fak
         assert caught.value.exit_status is ExitStatus.DENIED
 
 
-def test_a_stranger_learns_why_it_is_turned_away(path: Path, daemon: FakeDaemon) -> None:
+def test_an_unprivileged_client_gets_the_reason_of_its_refusal(
+    path: Path, daemon: FakeDaemon
+) -> None:
     with (
         serving(path, daemon, AccessList(admin_uids=frozenset({4242}))),
         ControlClient(str(path)) as client,
@@ -137,7 +139,7 @@ def test_a_stranger_learns_why_it_is_turned_away(path: Path, daemon: FakeDaemon)
                 client.connect()
 
 
-def test_no_socket_is_said_with_how_to_start_the_daemon(path: Path) -> None:
+def test_a_missing_socket_is_reported_with_how_to_start_the_daemon(path: Path) -> None:
     with pytest.raises(DaemonUnreachable) as caught:
         ControlClient(str(path)).connect()
     assert caught.value.exit_status is ExitStatus.UNREACHABLE
@@ -145,14 +147,14 @@ def test_no_socket_is_said_with_how_to_start_the_daemon(path: Path) -> None:
     assert "routed -c routes.yaml" in caught.value.text
 
 
-def test_a_socket_that_nobody_listens_on_is_said(path: Path) -> None:
+def test_a_socket_without_a_listener_is_reported(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
         dead.bind(str(path))
     with pytest.raises(DaemonUnreachable, match="no process listens at"):
         ControlClient(str(path)).connect()
 
 
-def test_the_socket_of_another_program_is_said(path: Path) -> None:
+def test_the_socket_of_another_program_is_reported(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(str(path))
         other.listen()
@@ -160,7 +162,7 @@ def test_the_socket_of_another_program_is_said(path: Path) -> None:
             ControlClient(str(path)).connect()
 
 
-def test_a_path_that_is_too_long_is_said() -> None:
+def test_a_path_that_is_too_long_is_reported() -> None:
     with pytest.raises(DaemonUnreachable, match="path too long"):
         ControlClient("/tmp/" + "x" * 200).connect()
 
@@ -241,7 +243,7 @@ def test_nonsense_is_an_error_and_not_a_crash(
         client.ask(ShowStatus()).result()
 
 
-def test_a_daemon_that_dies_in_an_answer_is_said_and_nothing_is_sent_twice(path: Path) -> None:
+def test_a_daemon_that_dies_in_an_answer_is_reported_and_nothing_is_sent_twice(path: Path) -> None:
     def die(connection: socket.socket) -> None:
         greet(connection)
         connection.recv(65536)
@@ -286,7 +288,7 @@ def test_silence_ends_with_a_timeout(path: Path, timeout_s: float) -> None:
         released.set()
 
 
-def test_a_result_without_its_snapshot_is_said(path: Path) -> None:
+def test_a_result_without_its_snapshot_is_reported(path: Path) -> None:
     def empty_handed(connection: socket.socket) -> None:
         greet(connection)
         connection.recv(65536)

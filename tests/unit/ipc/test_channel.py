@@ -42,7 +42,7 @@ async def test_a_frame_and_its_descriptor_arrive(ends: tuple[Channel, socket.soc
     other.close()
 
 
-async def test_the_end_is_said(ends: tuple[Channel, socket.socket]) -> None:
+async def test_the_end_of_the_channel_is_reported(ends: tuple[Channel, socket.socket]) -> None:
     channel, theirs = ends
     theirs.close()
     with pytest.raises(ChannelClosed):
@@ -65,7 +65,7 @@ async def test_what_is_there_already_is_one_burst_and_its_end_comes_after(
 
 
 @pytest.mark.parametrize("message", [b"x", b"1234567", b"\0\1\0\1\0\0\0\0", bytes(MAX_BYTES + 1)])
-async def test_what_is_no_frame_is_refused(
+async def test_an_invalid_frame_is_refused(
     ends: tuple[Channel, socket.socket], message: bytes
 ) -> None:
     channel, theirs = ends

@@ -80,7 +80,7 @@ def test_a_close_that_does_not_end_blocks_neither_the_caller_nor_the_others(
         assert stuck.ended.acquire(timeout=DEADLINE_S)
 
 
-def test_a_full_queue_is_said_before_it_is_overfull(stuck: StuckClose) -> None:
+def test_a_full_queue_is_reported_before_it_overflows(stuck: StuckClose) -> None:
     closer = Closer()
     given = 0
     while closer.has_room:
@@ -119,7 +119,7 @@ def test_a_connection_that_can_carry_nothing_is_closed_at_once(stuck: StuckClose
     assert stuck.begun == []
 
 
-def test_a_connection_is_closed_with_what_nobody_read(stuck: StuckClose) -> None:
+def test_a_connection_is_closed_with_its_unread_data(stuck: StuckClose) -> None:
     """S3: closing a connection closes the descriptors in its queue, in the closer's context."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     assert may_carry_descriptors(ours)

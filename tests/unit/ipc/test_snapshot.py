@@ -118,7 +118,7 @@ def test_a_reader_trusts_only_what_is_sealed(seals: int) -> None:
         FibReader.from_fd(descriptor)
 
 
-def test_a_reader_refuses_what_is_no_snapshot(tmp_path: Path) -> None:
+def test_a_reader_refuses_an_invalid_snapshot(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, pytest.raises(SnapshotError, match="memfd"):
         FibReader.from_fd(os.dup(file.fileno()))
     with pytest.raises(SnapshotError, match="magic"):
@@ -163,7 +163,7 @@ def test_addresses_of_every_kind_are_taken(writer: Writer, search: MakeSearch) -
 @pytest.mark.parametrize(
     "address", ["", "10.0.0", "10.0.0.1/32", "x", "::g", "10.0.0.1\0", "1::%lo"]
 )
-def test_what_is_no_address_is_refused(writer: Writer, search: MakeSearch, address: str) -> None:
+def test_an_invalid_address_is_refused(writer: Writer, search: MakeSearch, address: str) -> None:
     with writer.reader(search=search) as reader:
         with pytest.raises(ValueError, match="not an IP address"):
             reader.lookup(address)
@@ -208,7 +208,7 @@ def test_a_result_that_does_not_fit_is_refused(writer: Writer, search: MakeSearc
         reader.search.find_many(bytes(8), 4, array("I", [0]))
 
 
-def test_a_closed_reader_says_so(writer: Writer, search: MakeSearch) -> None:
+def test_a_closed_reader_raises(writer: Writer, search: MakeSearch) -> None:
     reader = writer.reader(search=search)
     found = reader.search
     reader.close()

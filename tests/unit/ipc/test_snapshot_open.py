@@ -117,7 +117,7 @@ def test_refresh_needs_a_socket_to_ask() -> None:
     writer.snapshot.close()
 
 
-def test_whoever_says_how_old_is_too_old_gets_no_older_answer(path: Path) -> None:
+def test_a_reader_with_an_age_limit_gets_no_older_answer(path: Path) -> None:
     clock = Clock()
     with daemon_at(path, 7) as daemon:
         daemon.beat(clock.now_ns)

@@ -128,7 +128,7 @@ def test_a_line_is_bounded_whatever_its_values_are() -> None:
     assert record.fields["pid"].endswith("...")
 
 
-def test_lines_of_the_engine_take_no_room_from_the_parents() -> None:
+def test_lines_of_the_engine_use_no_budget_of_the_parent() -> None:
     sink = ListSink()
     log = Logger(sink, "parent", now=lambda: 0.0)
     for _ in range(100):
@@ -171,7 +171,7 @@ OURS_OR_THE_ADMINISTRATORS = {
 @pytest.mark.parametrize(
     "event", [name for name, spec in EVENTS.items() if spec.level > Level.DEBUG]
 )
-def test_what_a_stranger_can_trigger_has_a_limit(event: str) -> None:
+def test_events_that_an_unauthenticated_sender_can_trigger_have_a_limit(event: str) -> None:
     """A new event has a limit, or is deliberately added to the list above."""
     is_limited = EVENTS[event].per_minute > 0
     assert is_limited != (event in OURS_OR_THE_ADMINISTRATORS)

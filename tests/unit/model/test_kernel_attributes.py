@@ -31,7 +31,7 @@ def of(**words: str) -> KernelAttributes:
     return found
 
 
-def test_everybody_knows_the_same_words() -> None:
+def test_daemon_client_and_kernel_have_the_same_names() -> None:
     assert ATTRIBUTE_WORDS == KERNEL_ATTRIBUTES == tuple(ALL)
     assert tuple(option.key for option in options_of(AttributesConfig)) == ATTRIBUTE_WORDS
     labels = tuple(route_type.name.lower() for route_type in StaticType)

@@ -280,7 +280,7 @@ def recorded_challenges(lives: int, each: int = 1) -> list[bytes]:
 
 @pytest.mark.parametrize(("lives", "each"), [(1, 1), (1, 300), (ANSWERED_MAX - 1, 2)])
 @pytest.mark.parametrize("phase", range(5))
-def test_an_outsider_that_repeats_challenges_takes_no_answer_from_a_neighbor_that_starts(
+def test_repeated_challenges_of_an_attacker_cost_a_starting_neighbor_no_answer(
     lives: int, each: int, phase: int
 ) -> None:
     """C1: each new request had to hit the moment between an answer's 10 ms and the next repeat."""
@@ -296,7 +296,7 @@ def test_an_outsider_that_repeats_challenges_takes_no_answer_from_a_neighbor_tha
     assert asked.answer == ChallengeReply(7)
 
 
-def test_what_an_outsider_repeats_is_answered_once() -> None:
+def test_a_repeated_challenge_is_answered_once() -> None:
     a = Station(A)
     recorded = recorded_challenges(ANSWERED_MAX, 3)
     answers = [
@@ -307,7 +307,7 @@ def test_what_an_outsider_repeats_is_answered_once() -> None:
     assert sum(answer is not None for answer in answers) <= len(recorded)
 
 
-def test_whatever_is_repeated_an_address_is_answered_at_a_pace() -> None:
+def test_answers_to_an_address_have_a_rate() -> None:
     a = Station(A)
     recorded = recorded_challenges(2 * ANSWERED_MAX)
     answers = [
@@ -318,7 +318,7 @@ def test_whatever_is_repeated_an_address_is_answered_at_a_pace() -> None:
     assert sum(answer is not None for answer in answers) <= len(answers) / 10 + 1
 
 
-def test_a_neighbor_that_asks_again_is_answered_again() -> None:
+def test_a_repeated_request_is_answered_again() -> None:
     a, b = Station(A), Station(B)
     for number in range(10):
         asked = a.hear(b.say(ChallengeRequest(7)), B, now=number * CHALLENGE_INTERVAL_S)

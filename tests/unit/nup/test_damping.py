@@ -24,7 +24,7 @@ def test_the_third_flap_within_a_half_life_is_too_many() -> None:
     ]
 
 
-def test_flaps_far_apart_are_forgiven() -> None:
+def test_flaps_far_apart_cause_no_damping() -> None:
     damper = FlapDamper()
     assert not any(damper.record_flap(PEER, DAMPING, 20.0 * number) for number in range(20))
 
@@ -87,7 +87,7 @@ def flap(wire: FakeWire, times: int) -> None:
         wire.mend(wire.segments[0])
 
 
-def test_a_flapping_neighbor_is_kept_away_on_both_sides_and_comes_back_in_time() -> None:
+def test_a_flapping_neighbor_is_suppressed_on_both_sides_and_reused_in_time() -> None:
     wire, a, b = damped_pair()
     flap(wire, 3)
     wire.run(5)
@@ -106,7 +106,7 @@ def test_a_flapping_neighbor_is_kept_away_on_both_sides_and_comes_back_in_time()
     assert row.problem == ""
 
 
-def test_without_damping_a_flapping_neighbor_comes_back_at_once() -> None:
+def test_without_damping_a_flapping_neighbor_is_reused_at_once() -> None:
     wire, _, b = pair()
     flap(wire, 5)
     assert wire.run_until(wire.all_up, limit_s=5) < 1
@@ -121,7 +121,7 @@ def test_the_operator_gets_a_damped_neighbor_back_at_once() -> None:
     assert wire.run_until(wire.all_up, limit_s=5) < 2
 
 
-def test_restarts_and_clearing_are_no_flaps() -> None:
+def test_restarts_and_clearing_do_not_count_as_flaps() -> None:
     wire, _, b = damped_pair()
     for _ in range(4):
         wire.stop("a", is_restart=True)

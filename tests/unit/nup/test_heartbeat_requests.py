@@ -118,7 +118,7 @@ def test_the_first_request_to_a_resting_router_is_answered_at_once() -> None:
 
 
 @pytest.mark.parametrize("is_new_each_time", [True, False])
-def test_heartbeats_of_strangers_trigger_few_of_ours(is_new_each_time: bool) -> None:
+def test_heartbeats_of_unknown_senders_trigger_few_of_ours(is_new_each_time: bool) -> None:
     wire = lan()
     node = wire.nodes["r1"].instance
     before = wire.heartbeats["r1"]

@@ -254,7 +254,7 @@ def test_the_heartbeats_of_all_links_leave_together_and_none_too_early() -> None
     assert len(set(gaps)) > len(gaps) / 2, "never in step with anybody else's"
 
 
-def test_a_lost_heartbeat_is_asked_for_and_no_adjacency_ends() -> None:
+def test_a_lost_heartbeat_is_requested_and_no_adjacency_ends() -> None:
     wire, a, b = pair()
     wire.run(10)
     lost = 0
@@ -274,7 +274,7 @@ def test_a_lost_heartbeat_is_asked_for_and_no_adjacency_ends() -> None:
     assert (len(a.adjacency_log), len(b.adjacency_log)) == changes
 
 
-def test_a_dead_neighbor_is_asked_four_times_and_not_waited_for() -> None:
+def test_a_dead_neighbor_gets_four_requests_and_is_not_waited_for() -> None:
     wire, _, b = pair()
     wire.run(10)
     wire.crash("a")

@@ -40,7 +40,7 @@ def test_the_neighbor_row_says_what_show_needs() -> None:
     assert row.received >= 3
 
 
-def test_the_learned_rows_name_every_neighbors_word() -> None:
+def test_the_learned_rows_have_the_update_of_every_neighbor() -> None:
     wire, _, b = pair()
     wire.run(1)
     rows = b.instance.learned()

@@ -19,9 +19,7 @@ def up() -> Puppet:
     return puppet
 
 
-def test_a_router_that_speaks_on_for_a_moment_after_restart_loses_neither_grace_nor_routes() -> (
-    None
-):
+def test_messages_just_after_restart_end_neither_grace_nor_routes() -> None:
     puppet = up()
     puppet.control(RESTART)
     for _ in range(5):
@@ -36,7 +34,7 @@ def test_a_router_that_speaks_on_for_a_moment_after_restart_loses_neither_grace_
     assert not puppet.knows_route, "the grace that it asked for is over"
 
 
-def test_its_next_boot_is_heard_at_once() -> None:
+def test_the_next_boot_is_accepted_at_once() -> None:
     puppet = up()
     puppet.control(RESTART)
     puppet.boot_id += 1

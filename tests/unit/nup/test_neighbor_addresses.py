@@ -57,7 +57,7 @@ def naming(*addresses: str) -> bytes:
         ("fe80::2", ""),
     ],
 )
-def test_what_swallows_packets_is_no_next_hop(address: str, reason: str) -> None:
+def test_an_address_that_drops_packets_is_not_a_next_hop(address: str, reason: str) -> None:
     assert unusable_reason(OURS, Address.parse(address)) == reason
 
 
@@ -110,7 +110,7 @@ def test_a_sender_with_our_own_address_is_refused() -> None:
     assert {row.router_id for row in instance.neighbors(0.1)} == {None}
 
 
-def test_what_came_through_a_router_or_from_off_the_link_is_named() -> None:
+def test_datagrams_from_beyond_the_link_are_named() -> None:
     instance = listening_instance()
     instance.receive_datagram(heartbeat(2), PEER, 1, 64, 0.1)
     off_link = Address.parse("192.0.2.9")

@@ -100,14 +100,14 @@ def test_a_link_full_of_neighbors_heard_both_ways_accepts_no_other() -> None:
     assert instance.counters()[TraceCode.DROPPED_TOO_MANY_NEIGHBORS.value] == 1
 
 
-def test_alarms_of_displaced_newcomers_do_not_pile_up() -> None:
+def test_timers_of_displaced_newcomers_do_not_accumulate() -> None:
     instance = listening_instance()
     for number in range(100, 5000):
         say(instance, number, 1, 1.0)
     assert len(instance._links[1]._timers) <= TIMERS_EACH * MAX_NEIGHBORS_PER_LINK + TIMERS_SLACK
 
 
-def test_a_router_that_is_slow_to_say_hello_comes_up_all_the_same() -> None:
+def test_a_router_with_slow_hellos_comes_up_nevertheless() -> None:
     """It is forgotten between two of its heartbeats, and each of them is a new occasion."""
     wire, a, b = pair(hello_interval_s=60.0)
     wire.segments[0].drops = lambda _sender, _receiver, _data: wire.now < 1150
@@ -118,7 +118,7 @@ def test_a_router_that_is_slow_to_say_hello_comes_up_all_the_same() -> None:
     assert AdjacencyReason.UNACKNOWLEDGED not in reasons
 
 
-def test_a_stranger_that_never_hears_us_keeps_the_start_waiting_for_half_a_minute() -> None:
+def test_a_sender_that_never_hears_us_delays_the_start_by_half_a_minute() -> None:
     instance = listening_instance()
     for beat in range(1, 5):
         say(instance, 100, beat, beat * 20.0)

@@ -71,7 +71,7 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
     assert table.counts.total == 0
 
 
-def test_filling_the_table_takes_no_honest_neighbors_reserve(
+def test_a_full_table_leaves_the_reserve_of_honest_neighbors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five stations of one open link fill it; the neighbor of another link, and its new prefixes,
@@ -124,7 +124,7 @@ def row(wire: FakeWire, node: Node) -> NeighborRow:
     return found
 
 
-def test_what_is_beyond_the_limit_is_refused_and_the_rest_goes_on() -> None:
+def test_prefixes_beyond_the_limit_are_refused_and_the_others_are_learned() -> None:
     table = limited_table(8)
     assert tell(table, PREFIXES[:10]) == 2
     assert list(table.selections()) == PREFIXES[:8]
@@ -136,7 +136,7 @@ def test_what_is_beyond_the_limit_is_refused_and_the_rest_goes_on() -> None:
     assert table.counts.refused(NEIGHBOR) == 3
 
 
-def test_a_retracted_prefix_that_comes_back_needs_room_like_any_other() -> None:
+def test_a_retracted_prefix_that_is_advertised_again_counts_like_any_other() -> None:
     table = limited_table(8)
     tell(table, PREFIXES[:8])
     tell(table, PREFIXES[:1], METRIC_INFINITY, version=2)
@@ -180,7 +180,7 @@ def test_the_table_that_an_adjacency_begins_with_is_limited_like_the_rest() -> N
     assert len(b.learned) == 3
 
 
-def test_a_higher_limit_brings_what_was_refused() -> None:
+def test_a_higher_limit_brings_the_refused_prefixes() -> None:
     wire, _, b = pair()
     limit(wire, b, 10)
     wire.originate("a", *many_prefixes(20))
@@ -192,7 +192,7 @@ def test_a_higher_limit_brings_what_was_refused() -> None:
     assert b.instance.counters()[TraceCode.TABLE_REQUESTED.value] == 1
 
 
-def test_a_lower_limit_takes_nothing_away() -> None:
+def test_a_lower_limit_removes_nothing() -> None:
     wire, _, b = pair()
     wire.originate("a", *many_prefixes(20))
     wire.run(2)

@@ -331,7 +331,7 @@ def test_an_input_that_is_not_as_declared_is_refused(fault: str) -> None:
         ("[" * 100_000, "line 1"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_an_invalid_recording_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(RecordingError, match=reason):
         Replay(text)
 

@@ -291,7 +291,7 @@ def test_a_stream_continues_across_the_wrap() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_a_receiver_acknowledges_is_exactly_what_a_sender_settles(seed: int) -> None:
+def test_a_receiver_acknowledges_exactly_what_a_sender_completes(seed: int) -> None:
     rng = random.Random(seed)
     sender, messages = sender_owing(200)
     stream = ReceiveStream(base=0)

@@ -54,7 +54,7 @@ def test_a_difference_is_named_and_is_the_exit_status(
     assert "path=(metric=10" in out
 
 
-def test_what_is_no_recording_is_said_in_words(
+def test_an_invalid_recording_is_reported_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x"

@@ -131,7 +131,7 @@ def test_a_newer_seqno_makes_any_metric_feasible(told: Told) -> None:
     assert told.chosen() == (510, (C,))
 
 
-def test_starvation_asks_the_origin_for_the_next_seqno_again_and_again(told: Told) -> None:
+def test_starvation_requests_the_next_seqno_repeatedly(told: Told) -> None:
     told(B, 10)
     told(C, 30)
     told(B, METRIC_INFINITY, now=1.0)
@@ -145,7 +145,7 @@ def test_starvation_asks_the_origin_for_the_next_seqno_again_and_again(told: Tol
     assert told.table.pop_requests(100.0) == []
 
 
-def test_a_better_route_that_is_not_feasible_is_asked_for_too(told: Told) -> None:
+def test_a_better_route_that_is_not_feasible_is_requested_too(told: Told) -> None:
     told(B, 10)
     told(C, 30)
     told(B, 100)
@@ -193,7 +193,7 @@ def test_a_selected_source_is_never_collected(told: Told) -> None:
     assert told(C, 20) is UpdateVerdict.UNFEASIBLE
 
 
-def test_our_own_route_heard_back_is_refused(told: Told) -> None:
+def test_our_own_route_is_refused_when_received(told: Told) -> None:
     assert told(B, 10, origin=OURS) is UpdateVerdict.OWN_ORIGIN
     assert told.chosen() is None
 

@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_program_that_nobody_touched_is_the_same(root: Path) -> None:
+def test_an_unchanged_program_is_the_same(root: Path) -> None:
     code = CodeOnDisk(root)
     (root / "routed" / "note.txt").write_text("other\n")
     assert not code.has_changed()

@@ -86,7 +86,7 @@ async def test_a_switch_that_fails_leaves_the_old_one_in_force_everywhere(
 
 @pytest.mark.parametrize("deed", ["kill", "stop"])
 @pytest.mark.parametrize("step", STEPS)
-async def test_the_way_back_succeeds_whatever_the_engine_does(
+async def test_a_rollback_succeeds_whatever_the_engine_does(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, step: str, deed: str
 ) -> None:
     """S6, S6b: with a dead or a stopped engine the unconfirmed configuration stayed."""
@@ -139,7 +139,7 @@ async def test_an_engine_that_was_just_being_given_the_other_one_does_not_stay(
         assert parent.running.runs_by == OLD
 
 
-async def test_a_metrics_address_that_is_taken_does_not_stop_the_way_back(
+async def test_a_metrics_address_in_use_does_not_stop_a_rollback(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(tmp_path, OLD_METRICS) as parent:
@@ -155,7 +155,7 @@ async def test_a_metrics_address_that_is_taken_does_not_stop_the_way_back(
         assert said == ["metrics-not-served"], "once, and then it was free"
 
 
-async def test_a_name_that_somebody_else_had_is_ours_as_soon_as_it_is_free(
+async def test_a_name_in_use_is_ours_as_soon_as_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had it for a moment at the start took the protection away for good."""

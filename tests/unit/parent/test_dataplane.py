@@ -115,7 +115,7 @@ def test_a_reload_detaches_and_attaches_only_the_difference(scene: Scene) -> Non
     assert scene.kernel.calls == calls  # nothing configured, nothing done
 
 
-def test_interfaces_that_come_go_and_are_renamed_are_followed(scene: Scene) -> None:
+def test_added_removed_and_renamed_interfaces_are_followed(scene: Scene) -> None:
     engine = scene.running
     assert engine is not None
     scene.interfaces[9] = link(9, "wan0")
@@ -189,7 +189,7 @@ def test_beyond_the_counters_interfaces_are_named() -> None:
         assert scene.shown[f"veth{10 + LINKS_MAX}"][1] is DataplaneReason.TOO_MANY
 
 
-def test_without_programs_the_daemon_goes_on_and_says_why() -> None:
+def test_without_programs_the_daemon_continues_and_gives_the_reason() -> None:
     kernel = FakeBpf()
     kernel.fail("create_array:places", errno.EPERM)
     with closing(Scene(kernel=kernel)) as scene:

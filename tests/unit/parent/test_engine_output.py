@@ -55,7 +55,7 @@ async def test_it_ends_with_the_stream_and_not_before(
         os.close(printing.write_end)
 
 
-def test_what_is_left_of_a_dead_process_is_taken_with_its_last_line_unfinished(
+def test_the_output_of_a_dead_process_is_read_with_its_last_line_unfinished(
     printing: Printing,
 ) -> None:
     os.set_blocking(printing.write_end, False)

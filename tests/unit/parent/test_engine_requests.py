@@ -119,7 +119,7 @@ class Scene:
         self.handlers.requests[type(message)](message, request_id)
 
 
-async def test_an_answer_reaches_the_engine_that_asked(nursery: trio.Nursery) -> None:
+async def test_an_answer_reaches_the_engine_of_the_request(nursery: trio.Nursery) -> None:
     scene = Scene(nursery)
     engine = scene.engines.running
     assert engine is not None
@@ -155,7 +155,7 @@ async def test_the_next_engine_does_not_get_its_predecessors_answers(
     assert successor.got == [(ReloadFinished(True, ("the second",)), 2)]
 
 
-async def test_whichever_engine_there_is_hears_of_a_reload_by_signal(
+async def test_the_current_engine_is_notified_of_a_reload_by_signal(
     nursery: trio.Nursery,
 ) -> None:
     scene = Scene(nursery)

@@ -53,7 +53,7 @@ async def start_second(protocol: int) -> str:
         return await trio.to_thread.run_sync(start)
 
 
-async def test_the_second_daemon_says_who_is_there(answering: InstanceLock, protocol: int) -> None:
+async def test_the_second_daemon_names_the_first(answering: InstanceLock, protocol: int) -> None:
     """S19: two daemons with pid files of their own removed each other's routes for ever."""
     said = await start_second(protocol)
     assert said == (
@@ -67,19 +67,19 @@ async def test_another_protocol_is_another_daemons(answering: InstanceLock, prot
     assert await start_second(protocol + 1) == ""
 
 
-async def test_a_daemon_that_hangs_is_there_all_the_same(
+async def test_a_daemon_that_hangs_is_detected_nevertheless(
     lock: InstanceLock, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance_lock, "_ANSWER_TIMEOUT_S", 0.01)
     assert f"(pid {os.getpid()}, which does not answer)" in await start_second(protocol)
 
 
-async def test_the_name_goes_with_its_holder(protocol: int) -> None:
+async def test_the_name_is_released_with_its_holder(protocol: int) -> None:
     InstanceLock(protocol, CONFIG).close()
     assert await start_second(protocol) == ""
 
 
-async def test_many_who_connect_keep_nobody_from_the_truth(
+async def test_many_connections_hide_no_running_daemon(
     answering: InstanceLock, protocol: int
 ) -> None:
     """A second daemon that a service manager starts again and again fills no queue for ever."""
@@ -113,7 +113,7 @@ async def test_a_name_that_is_had_later_is_answered_for(
     lock.close()
 
 
-def test_nobody_can_hand_us_a_descriptor(lock: InstanceLock, protocol: int) -> None:
+def test_no_client_can_send_a_descriptor(lock: InstanceLock, protocol: int) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(name_of(protocol))
         assert lock._listener is not None
@@ -182,7 +182,7 @@ def squat_as_nobody(name: str, backlog: int) -> tuple[Callable[[], None], int]:
 
 @pytest.mark.root
 @pytest.mark.parametrize("backlog", [100, 0])
-def test_a_stranger_who_has_the_name_keeps_no_start_away(protocol: int, backlog: int) -> None:
+def test_another_user_with_the_name_prevents_no_start(protocol: int, backlog: int) -> None:
     """Whoever takes the name may also fill its queue, so that nobody learns who it is."""
     stop, child = squat_as_nobody(name_of(protocol), backlog)
     try:
@@ -197,7 +197,7 @@ def test_a_stranger_who_has_the_name_keeps_no_start_away(protocol: int, backlog:
         stop()
 
 
-def test_what_cannot_be_shown_is_not(protocol: int) -> None:
+def test_text_that_cannot_be_displayed_is_not_shown(protocol: int) -> None:
     name = name_of(protocol)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
         other.bind(name)

@@ -55,7 +55,7 @@ def found(held: Journals) -> list[bytes]:
     return contents
 
 
-def test_what_one_engine_leaves_the_next_one_finds(held: Journals, sink: ListSink) -> None:
+def test_the_next_engine_finds_the_journal_of_the_last(held: Journals, sink: ListSink) -> None:
     leave(held, b"one", b"two")
     assert found(held) == [b"one", b"two"]
     held.engine_died(has_desired_routes=True)
@@ -73,7 +73,7 @@ def test_a_file_longer_than_an_honest_engine_writes_is_given_up(
     assert sink.records[0].fields["number"] == "0"
 
 
-def test_engines_that_die_of_it_are_not_told_any_more(held: Journals, sink: ListSink) -> None:
+def test_a_journal_that_ends_engines_is_not_passed_on(held: Journals, sink: ListSink) -> None:
     leave(held, b"poison", b"")
     for _ in range(DEATHS_MAX - 1):
         held.engine_died(has_desired_routes=False)
@@ -104,7 +104,7 @@ def test_the_last_engine_that_is_tried_does_without_it(held: Journals, sink: Lis
     assert [record.event for record in sink.records] == ["journal-given-up"]
 
 
-async def test_the_supervisor_knows_which_engine_is_the_last_one() -> None:
+async def test_the_supervisor_recognises_the_last_engine() -> None:
     supervisor = Supervisor(Logger(ListSink(), "parent", Level.INFO))
     now = trio.current_time()
     said = []
@@ -115,7 +115,7 @@ async def test_the_supervisor_knows_which_engine_is_the_last_one() -> None:
     assert supervisor.is_next_last, "three within the minute, and this one; the fifth ends all"
 
 
-def test_engines_that_never_had_it_say_nothing_about_it(held: Journals) -> None:
+def test_engines_without_the_journal_do_not_count_against_it(held: Journals) -> None:
     leave(held, b"kept", b"")
     held.engine_died(has_desired_routes=False)
     for _ in range(10):

@@ -38,7 +38,7 @@ def book_of(groups: int, members: int) -> NexthopTable:
     return fib_table
 
 
-def test_one_answer_has_so_many_next_hops_and_all_come_in_several() -> None:
+def test_an_answer_has_a_bounded_number_of_next_hops_and_several_have_all() -> None:
     fib_table = book_of(groups=40, members=100)
     after, seen = 0, []
     while True:
@@ -63,7 +63,7 @@ def test_the_last_answer_costs_no_more_than_the_first() -> None:
     assert last < 2 * first
 
 
-def test_an_object_that_the_kernel_refused_says_why() -> None:
+def test_an_object_that_the_kernel_refused_has_its_reason() -> None:
     fib_table = NexthopTable(205, is_enabled=True, is_link_up=lambda _ifindex: True)
     fib_table.read(())
     fib_table.value_for(RouteValue.canonical(RouteType.UNICAST, (hop(1),)))

@@ -108,7 +108,7 @@ def test_what_is_no_plain_file_is_refused_without_waiting(path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_strangers_file_is_no_lock(path: Path) -> None:
+def test_a_file_of_another_user_is_not_a_lock(path: Path) -> None:
     """S20b: in a directory that everybody may write, it could be locked before we come."""
     path.parent.mkdir(mode=0o777)
     path.write_text("1\n")
@@ -165,7 +165,7 @@ def test_a_holder_in_another_pid_namespace_has_no_pid_here(
     lock.remove()
 
 
-def test_what_the_holder_wrote_is_told(path: Path) -> None:
+def test_the_text_of_the_holder_is_returned(path: Path) -> None:
     lock = LockFile(str(path), "pid 7, routes.yaml\n")
     with pytest.raises(LockHeldError, match=r"^pid 7, routes\.yaml$"):
         LockFile(str(path), "x")

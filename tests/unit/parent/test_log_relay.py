@@ -55,7 +55,7 @@ def test_an_event_of_the_parents_is_not_the_engines_to_log(event: str, sink: Lis
 
 
 @pytest.mark.parametrize("event", [name for name, spec in EVENTS.items() if spec.is_engines])
-def test_a_line_of_the_engine_says_so(event: str, sink: ListSink) -> None:
+def test_a_line_of_the_engine_is_marked(event: str, sink: ListSink) -> None:
     relay_to(sink).relay(LogEvent(event, dict.fromkeys(EVENTS[event].fields, "x")), 0.0)
     (record,) = sink.records
     assert record.process == "engine"
@@ -77,7 +77,7 @@ def test_bytes_are_limited_for_long(sink: ListSink) -> None:
     assert sink.written_bytes <= LOG_BYTES_BURST + 100 * LOG_BYTES_PER_S + 10_000
 
 
-def test_what_was_dropped_is_counted_whichever_limit_it_was(sink: ListSink) -> None:
+def test_dropped_lines_are_counted_for_every_limit(sink: ListSink) -> None:
     relay = relay_to(sink)
     sent = 0
     for _ in range(LOG_LINES_BURST + 100):

@@ -48,7 +48,7 @@ def write_until_full(write: Callable[[LogRecord], None]) -> int:
     raise AssertionError("it takes everything")
 
 
-def test_a_pipe_that_nobody_reads_loses_lines_and_waits_for_nobody() -> None:
+def test_a_pipe_without_a_reader_loses_lines_and_delays_nothing() -> None:
     read_end, write_end = os.pipe()
     sink = StreamSink(write_end, as_json=False)
     assert write_until_full(sink.write) > 10
@@ -66,7 +66,7 @@ def test_a_pipe_that_nobody_reads_loses_lines_and_waits_for_nobody() -> None:
     os.close(write_end)
 
 
-def test_a_line_longer_than_the_room_is_finished_before_the_next() -> None:
+def test_a_line_longer_than_the_pipe_is_finished_before_the_next() -> None:
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     sink = StreamSink(write_end, as_json=False)
@@ -102,7 +102,7 @@ def test_a_log_file_is_followed_over_a_rotation(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_a_file_system_that_hangs_stops_nobody(
+def test_a_file_system_that_hangs_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on, hangs = threading.Event(), threading.Event()
@@ -126,7 +126,7 @@ def test_a_file_system_that_hangs_stops_nobody(
     assert len(path.read_text().splitlines()) == kept + 1, "what was taken is written"
 
 
-def test_a_full_disk_is_said_by_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_by_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = FileSink("/dev/full", as_json=False)
     with pytest.raises(OSError, match="No space left"):
         sink.write(record())
@@ -147,7 +147,7 @@ def test_symbolic_links_of_ours_are_followed(has_thread: bool, tmp_path: Path) -
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes a link of another user")
-def test_a_symbolic_link_of_somebody_else_is_refused_with_its_owner(tmp_path: Path) -> None:
+def test_a_symbolic_link_of_another_user_is_refused_with_its_owner(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     os.chown(link, 64_001, 64_001, follow_symlinks=False)
@@ -214,7 +214,7 @@ def test_a_fifo_without_a_reader_is_refused_and_one_with_a_reader_never_waits(
 
 
 @pytest.mark.parametrize("file", ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"])
-def test_a_standard_stream_is_no_place_in_the_background(file: str) -> None:
+def test_a_standard_stream_is_refused_in_the_background(file: str) -> None:
     with pytest.raises(OSError, match="start with --foreground"):
         DaemonLog(LogConfig(file=file), is_foreground=False)
 
@@ -242,7 +242,7 @@ async def lines_in(path: Path, count: int) -> list[str]:
     return events
 
 
-async def test_a_log_is_opened_again_where_it_is_and_where_it_goes(tmp_path: Path) -> None:
+async def test_a_log_is_reopened_at_the_same_and_at_another_path(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     async with followed(first) as log:
         log.set_level("error")
@@ -264,7 +264,7 @@ async def test_a_log_is_opened_again_where_it_is_and_where_it_goes(tmp_path: Pat
         )
 
 
-async def test_a_file_system_that_does_not_open_the_log_stops_nobody(
+async def test_a_file_system_that_does_not_open_the_log_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each reload and each SIGHUP opened it in the event loop: a dead mount stopped the parent."""
@@ -298,7 +298,7 @@ async def test_a_file_system_that_does_not_open_the_log_stops_nobody(
         assert len(os.listdir("/proc/self/fd")) <= len(before), "nothing was left open"
 
 
-def test_a_journal_entry_takes_what_is_no_text() -> None:
+def test_a_journal_entry_may_contain_invalid_text() -> None:
     assert _journal_field("X", "a\ud800") == b"X=a\\ud800\n"
 
 

@@ -13,7 +13,7 @@ from routed.parent.daemonize import ReadyPipe
 from routed.parent.main import EXIT_FAILED, StartedBy, run_parent
 
 
-def test_a_defect_before_there_is_a_log_reaches_whoever_waits(
+def test_an_error_before_the_log_exists_reaches_the_waiting_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A10: "the daemon died before it was ready; see its log", and there was no log."""

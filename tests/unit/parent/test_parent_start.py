@@ -44,7 +44,7 @@ def released() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("reason", ["dump refused: EPERM", "the answer is cut off"])
-def test_what_the_kernel_refuses_at_the_start_is_said(
+def test_a_refusal_of_the_kernel_at_the_start_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: None, reason: str
 ) -> None:
     """S10: `the daemon died before it was ready; see its log`, where the log had no reason."""

@@ -204,7 +204,7 @@ async def test_looking_changes_nothing(tmp_path: Path, action: ReloadAction) -> 
         assert f"{scene.path}:1:12: router_id:" in answer.lines[0]
 
 
-async def test_what_is_not_confirmed_goes_back_by_itself(
+async def test_an_unconfirmed_reload_is_rolled_back_by_itself(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(tmp_path) as scene:
@@ -224,7 +224,7 @@ async def test_what_is_not_confirmed_goes_back_by_itself(
         assert scene.last_good.running == text_with(1)
 
 
-async def test_what_is_confirmed_stays(
+async def test_a_confirmed_reload_stays(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(tmp_path) as scene:
@@ -256,7 +256,7 @@ async def test_while_one_waits_no_other_is_loaded(
         assert (await scene.ask()).is_ok, "and now the next one may come"
 
 
-async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path) -> None:
+async def test_two_rollbacks_return_to_the_same_also_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask()).is_ok
@@ -275,7 +275,7 @@ async def test_rollback_goes_back_and_forth_also_after_a_restart(tmp_path: Path)
         assert "rolled-back" in scene.events
 
 
-async def test_a_rollback_to_what_the_file_says_by_now_does_not_blame_it(tmp_path: Path) -> None:
+async def test_a_rollback_to_the_text_of_the_file_does_not_refuse_it(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask(confirm_s=60.0)).is_ok
@@ -284,7 +284,7 @@ async def test_a_rollback_to_what_the_file_says_by_now_does_not_blame_it(tmp_pat
         assert answer.lines == ("static 10.9.2.0/24 removed", "static 10.9.1.0/24 added")
 
 
-async def test_a_rollback_without_a_file_that_can_be_read_says_why(tmp_path: Path) -> None:
+async def test_a_rollback_without_a_readable_file_gives_the_reason(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask(confirm_s=60.0)).is_ok
@@ -294,7 +294,9 @@ async def test_a_rollback_without_a_file_that_can_be_read_says_why(tmp_path: Pat
         assert "No such file or directory: correct it before the next reload" in answer.lines[-1]
 
 
-async def test_no_start_goes_by_what_was_taken_back_or_not_confirmed(tmp_path: Path) -> None:
+async def test_no_start_uses_a_configuration_that_was_rolled_back_or_unconfirmed(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask(confirm_s=60.0)).is_ok
@@ -316,7 +318,7 @@ def test_a_start_by_the_last_good_one_is_in_the_log(tmp_path: Path) -> None:
     assert scene.events == ["config-refused"]
 
 
-async def test_the_state_says_whether_the_file_is_in_force(tmp_path: Path) -> None:
+async def test_the_state_shows_whether_the_file_is_in_force(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
 
         def is_in_force() -> bool:
@@ -350,7 +352,7 @@ def test_a_start_by_another_than_the_file_is_in_the_state(tmp_path: Path) -> Non
     assert [each.is_file_in_force for each in states] == [False]
 
 
-async def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
+async def test_a_rollback_without_an_earlier_configuration_is_an_error(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         answer = await scene.ask(ReloadAction.ROLLBACK)
         assert (answer.is_ok, answer.lines) == (
@@ -399,7 +401,7 @@ async def test_of_several_waiting_reloads_the_last_answers_for_all(tmp_path: Pat
     assert by_id[3].is_ok
 
 
-def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_the_files_are_for_the_daemon_alone_and_a_full_disk_is_reported(tmp_path: Path) -> None:
     complaints: list[str] = []
     last_good = last_good_of(tmp_path, complaints.append)
     put_in_force(last_good, "a", "b")
@@ -503,7 +505,7 @@ async def test_the_way_back_needs_no_file(
         assert scene.switch.config == load_text(text_with(1))
 
 
-async def test_engines_that_die_by_what_is_unconfirmed_bring_the_old_one_back(
+async def test_engines_that_die_with_an_unconfirmed_configuration_cause_a_rollback(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
@@ -531,7 +533,9 @@ async def test_a_review_holds_up_neither_the_timer_nor_a_rollback(
         assert scene.switch.config == load_text(text_with(1))
 
 
-async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: Path) -> None:
+async def test_an_unconfirmed_configuration_is_refused_on_disk_before_the_switch(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path) as scene:
         seen: list[str | None] = []
         scene.switch.on_switch = lambda: seen.append(
@@ -548,7 +552,7 @@ async def test_what_waits_is_refused_on_disk_before_the_switch_begins(tmp_path: 
 
 
 @pytest.mark.parametrize("confirm_s", [None, 60.0])
-async def test_what_engines_end_on_is_refused_by_the_next_start(
+async def test_a_configuration_that_ends_engines_is_refused_by_the_next_start(
     tmp_path: Path, confirm_s: float | None
 ) -> None:
     async with running(tmp_path) as scene:
@@ -559,7 +563,7 @@ async def test_what_engines_end_on_is_refused_by_the_next_start(
         assert last_good_of(tmp_path, print).instead_of(text_with(2)) == text_with(1)
 
 
-async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Path) -> None:
+async def test_a_reload_that_failed_before_the_switch_is_not_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         scene.switch.failures = [SwitchError(["metrics at 127.0.0.1 port 1: in use"])]
@@ -567,7 +571,9 @@ async def test_what_failed_before_anything_was_tried_is_not_refused(tmp_path: Pa
         assert last_good_of(tmp_path, print).instead_of(text_with(2)) is None
 
 
-async def test_there_is_no_confirmation_where_the_way_back_cannot_be_kept(tmp_path: Path) -> None:
+async def test_a_reload_with_confirmation_needs_a_history_that_can_be_written(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path) as scene:
         (tmp_path / "routed.pid.refused.yaml").mkdir()  # as good as a full disk
         scene.write(2)
@@ -601,7 +607,7 @@ def apart(tmp_path: Path) -> Path:
     return directory
 
 
-async def test_a_confirmation_that_cannot_be_kept_says_so_and_is_kept_later(
+async def test_a_confirmation_that_cannot_be_written_is_reported_and_written_later(
     tmp_path: Path, apart: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The answer was "confirmed", and the next start went by the former configuration."""
@@ -625,7 +631,7 @@ async def test_a_confirmation_that_cannot_be_kept_says_so_and_is_kept_later(
         assert len(scene.complaints) == 3, "each file once"
 
 
-async def test_a_reload_with_a_confirmation_is_done_when_the_disk_has_room_again(
+async def test_a_reload_with_confirmation_works_when_the_disk_has_space_again(
     tmp_path: Path, apart: Path
 ) -> None:
     """After one write that failed it was refused for good."""
@@ -644,7 +650,7 @@ async def test_a_reload_with_a_confirmation_is_done_when_the_disk_has_room_again
         assert last_good_of(apart, print).instead_of(text_with(3)) == text_with(2)
 
 
-async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
+async def test_no_start_uses_the_configuration_before_the_previous_one(
     tmp_path: Path, apart: Path
 ) -> None:
     async with running(tmp_path, apart) as scene:
@@ -662,7 +668,7 @@ async def test_no_start_goes_by_what_was_in_force_two_configurations_ago(
         assert seen == [None], "a new daemon goes by the file rather than by the first text"
 
 
-async def test_a_rollback_of_what_moves_the_pid_file_says_that_no_start_knows_of_it(
+async def test_a_rollback_that_moves_the_pid_file_warns_that_no_start_finds_it(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
@@ -678,7 +684,7 @@ async def test_a_rollback_of_what_moves_the_pid_file_says_that_no_start_knows_of
         assert "another pid_file" not in str((await scene.ask(ReloadAction.ROLLBACK)).lines)
 
 
-def test_a_start_by_a_refused_configuration_for_want_of_another_is_in_the_log(
+def test_a_start_with_a_refused_configuration_for_want_of_another_is_logged(
     tmp_path: Path,
 ) -> None:
     """It was started by without a word, and was confirmed by that."""
@@ -703,7 +709,7 @@ async def test_looking_at_secrets_that_a_reload_would_change_names_them(tmp_path
         assert (await scene.ask(ReloadAction.CHECK)).lines[0].endswith("would make 1 change")
 
 
-async def test_secrets_that_wait_for_a_confirmation_are_said_to_be_what_a_new_daemon_reads(
+async def test_unconfirmed_secrets_are_reported_as_the_ones_that_a_start_reads(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
@@ -717,7 +723,7 @@ async def test_secrets_that_wait_for_a_confirmation_are_said_to_be_what_a_new_da
         assert "key files have changed: correct them before the next reload" in answer.lines
 
 
-async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Path) -> None:
+async def test_a_rollback_that_a_restart_would_lose_is_reported(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         assert (await scene.ask()).is_ok
@@ -729,7 +735,7 @@ async def test_a_rollback_that_does_not_outlive_the_daemon_says_so(tmp_path: Pat
         assert warning in answer.lines
 
 
-async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_goes_to(
+async def test_a_rollback_ignores_edits_of_the_file_during_the_start(
     tmp_path: Path,
 ) -> None:
     """The daemon knows the text that it started by, whatever the file says since."""
@@ -748,7 +754,7 @@ async def test_a_file_that_was_edited_during_the_start_is_not_what_a_rollback_go
 # --- none is lost
 
 
-async def test_a_signal_is_followed_although_a_check_comes_after_it(tmp_path: Path) -> None:
+async def test_a_signal_is_served_although_a_check_follows_it(tmp_path: Path) -> None:
     """S7: whatever came later answered for a plain reload that waited."""
     async with running(tmp_path) as scene:
         scene.switch.may_switch = trio.Event()
@@ -784,7 +790,7 @@ async def test_a_signal_waits_for_the_next_engine(tmp_path: Path) -> None:
         assert scene.switch.config == load_text(text_with(2))
 
 
-async def test_a_signal_is_tried_with_the_next_engines_and_a_client_is_told(
+async def test_a_signal_is_retried_with_the_next_engines_and_a_client_gets_an_error(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as scene:
@@ -815,7 +821,7 @@ async def test_a_signal_before_the_daemon_is_ready_is_followed_then(tmp_path: Pa
         nursery.cancel_scope.cancel()
 
 
-async def test_signals_have_room_in_a_full_queue_and_everybody_is_answered(tmp_path: Path) -> None:
+async def test_signals_fit_into_a_full_queue_and_every_client_is_answered(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     for request_id in range(1, QUEUE_MAX + 3):
         scene.transactions.ask(ReloadRequest(request_id, "test", ReloadAction.ROLLBACK))
@@ -828,7 +834,7 @@ async def test_signals_have_room_in_a_full_queue_and_everybody_is_answered(tmp_p
 # --- what was taken back
 
 
-async def test_a_signal_does_not_bring_back_what_was_taken_back(
+async def test_a_signal_does_not_load_a_file_that_was_rolled_back(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """UX 5: `kill -HUP`, by a log rotation, loaded what had just been rolled back."""
@@ -892,7 +898,7 @@ async def test_a_late_confirm_does_not_confirm_another_reload(
         assert scene.switch.config == load_text(text_with(3))
 
 
-async def test_another_user_has_to_name_what_is_confirmed(tmp_path: Path) -> None:
+async def test_another_user_must_name_the_reload_to_confirm(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.write(2)
         await scene.ask(confirm_s=3600.0, uid=1000)
@@ -901,7 +907,7 @@ async def test_another_user_has_to_name_what_is_confirmed(tmp_path: Path) -> Non
         assert (await scene.ask(ReloadAction.CONFIRM, uid=1001, token=scene.token)).is_ok
 
 
-async def test_who_comes_by_another_login_may_confirm_plainly(
+async def test_the_same_user_may_confirm_from_another_login(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The usual way: reload, lose the connection, come back by the new configuration, confirm."""
@@ -966,7 +972,7 @@ async def reach(scene: Scene, phase: ReloadPhase, *, confirm_s: float | None) ->
 
 @pytest.mark.parametrize("event", list(Event))
 @pytest.mark.parametrize("phase", list(ReloadPhase))
-async def test_each_event_does_in_each_phase_what_the_table_says(
+async def test_each_event_in_each_phase_agrees_with_the_table(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, phase: ReloadPhase, event: Event
 ) -> None:
     follows, action = TRANSITIONS[phase, event]

@@ -55,7 +55,7 @@ def columns(*prefixes: str, table_id: int = 254, indices: list[int] | None = Non
         ),
     ],
 )
-def test_what_the_engine_may_not_ask_for_is_left_out_and_said(
+def test_forbidden_desired_routes_are_left_out_and_reported(
     table_id: int, value: FibValue, problem: str
 ) -> None:
     good = columns("10.4.0.0/16", "10.5.0.0/16", indices=[0, 0])
@@ -145,7 +145,7 @@ def test_martians_are_left_out_and_counted_one_by_one(
     assert [str(Prefix.from_int(rows.family, key)) for key in rows.keys] == list(good)
 
 
-def test_martians_that_the_configuration_allows_are_taken() -> None:
+def test_martians_that_the_configuration_allows_are_accepted() -> None:
     rules = MartianRules.of([Prefix.parse("169.254.0.0/16")], [Prefix.parse("240.0.0.0/4")])
     asked = columns("169.254.7.0/24", "240.0.0.0/4", "240.1.0.0/16", "127.0.0.0/8")
     taken, refused = validate_update(FibUpdate(1, (BLACKHOLE,), (asked,), ()), OURS, rules)
@@ -169,7 +169,7 @@ def test_removals_from_tables_that_are_not_ours_are_passed_over() -> None:
         (Family.IPV6, 1 << 8 | 127),
     ],
 )
-def test_what_is_no_prefix_ends_the_engine(family: Family, key: int) -> None:
+def test_an_invalid_prefix_ends_the_engine(family: Family, key: int) -> None:
     with pytest.raises(ColumnError, match="is no IPv"):
         unpack_keys(family, pack_keys(family, [key]))
 
@@ -198,7 +198,7 @@ def test_what_was_packed_is_unpacked(family: Family, data: st.DataObject) -> Non
     st.lists(st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 140), st.booleans())),
     st.binary(max_size=2),
 )
-def test_exactly_what_is_no_prefix_ends_the_engine(
+def test_exactly_the_invalid_prefixes_end_the_engine(
     family: Family, routes: list[tuple[int, int, bool]], rest: bytes
 ) -> None:
     """Whatever code looks: `unpack_keys` is the reference."""

@@ -30,7 +30,7 @@ def is_open(descriptor: int) -> bool:
     return True
 
 
-def test_messages_in_order_come_first_and_state_is_said_once() -> None:
+def test_ordered_messages_come_first_and_state_is_sent_once() -> None:
     send_queue = SendQueue(Nothing())
     send_queue.mark_link(7)
     send_queue.send(Ping())
@@ -56,7 +56,7 @@ def test_each_log_line_is_sent_once_and_in_order() -> None:
     assert sent == lines
 
 
-def test_an_engine_that_is_configured_is_told_no_state() -> None:
+def test_an_engine_that_is_being_configured_gets_no_state() -> None:
     send_queue = SendQueue(Nothing())
     send_queue.mark_link(7)
     assert send_queue.pop(is_running=False) is None

@@ -26,7 +26,7 @@ def environment_of(manager: socket.socket) -> dict[str, str]:
     return {"NOTIFY_SOCKET": f"@{name[1:].decode()}" if isinstance(name, bytes) else name}
 
 
-def test_each_word_is_one_datagram(manager: socket.socket) -> None:
+def test_each_notification_is_one_datagram(manager: socket.socket) -> None:
     ours = ServiceManager(environment_of(manager))
     ours.ready("7 of 7 routes")
     ours.reloading()
@@ -46,7 +46,7 @@ def test_each_word_is_one_datagram(manager: socket.socket) -> None:
     ]
 
 
-def test_a_status_is_said_when_it_has_changed(manager: socket.socket) -> None:
+def test_a_status_is_sent_when_it_has_changed(manager: socket.socket) -> None:
     ours = ServiceManager(environment_of(manager))
     ours.ready("3 of 3 routes in the kernel")
     for text in ("3 of 3 routes in the kernel", "2 of 3", "2 of 3", "3 of 3 routes in the kernel"):
@@ -57,7 +57,7 @@ def test_a_status_is_said_when_it_has_changed(manager: socket.socket) -> None:
     assert said[1:] == ["STATUS=2 of 3", "STATUS=3 of 3 routes in the kernel", "WATCHDOG=1"]
 
 
-def test_nobody_to_tell_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_service_manager_is_not_an_error(tmp_path: Path) -> None:
     for address in ("", "relative", str(tmp_path / "gone")):
         ours = ServiceManager({"NOTIFY_SOCKET": address})
         ours.ready("fine")

@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_written_comes_back_and_is_yaml_still(path: Path) -> None:
+def test_a_written_file_reads_back_and_is_still_yaml(path: Path) -> None:
     assert read_state(path) == TEXT
     assert load_text(path.read_text()) == load_text(TEXT)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -43,7 +43,7 @@ def test_what_is_written_comes_back_and_is_yaml_still(path: Path) -> None:
 
 @settings(max_examples=30)
 @given(text=st.text())
-def test_every_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_every_text_reads_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("state") / "running.yaml"
     try:
         text.encode()
@@ -84,7 +84,7 @@ def test_there_may_be_none(tmp_path: Path) -> None:
     assert read_state(tmp_path / "running.yaml") is None
 
 
-def test_no_part_of_a_text_is_taken_for_the_whole(path: Path) -> None:
+def test_a_part_of_a_text_is_not_accepted_as_the_whole(path: Path) -> None:
     """S20: a file cut at the end of a line is a right configuration with fewer routes."""
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -104,7 +104,7 @@ def test_no_part_of_a_text_is_taken_for_the_whole(path: Path) -> None:
         (lambda whole: whole.replace(b" 1 routed.pid", b" 2 routed.pid"), "first line is not that"),
     ],
 )
-def test_what_was_changed_is_refused(
+def test_a_changed_file_is_refused(
     path: Path, damage: Callable[[bytes], bytes], reason: str
 ) -> None:
     path.write_bytes(damage(path.read_bytes()))
@@ -126,7 +126,7 @@ def test_a_file_that_others_may_write_is_refused(path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_strangers_file_is_refused(path: Path) -> None:
+def test_a_file_of_another_user_is_refused(path: Path) -> None:
     """S20b: a start went by a configuration that uid 65534 had planted."""
     os.chown(path, 65534, 65534)
     with pytest.raises(StateFileError, match="belongs to uid 65534"):
@@ -146,7 +146,7 @@ def test_what_is_no_plain_file_is_refused_without_waiting(tmp_path: Path) -> Non
         read_state(tmp_path / "refused.yaml")
 
 
-def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(
+def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: int) -> None:
@@ -202,7 +202,7 @@ def test_nothing_is_written_into_a_file_that_is_there(path: Path) -> None:
     assert not planted.exists()
 
 
-def test_no_start_and_no_rollback_goes_by_what_cannot_be_believed(tmp_path: Path) -> None:
+def test_no_start_and_no_rollback_uses_a_file_that_cannot_be_verified(tmp_path: Path) -> None:
     complaints: list[str] = []
     last_good = ConfigHistory(str(tmp_path / "routed.pid"), complaints.append)
     for text in ("a", "b"):
@@ -307,7 +307,9 @@ def test_files_of_one_daemon_in_the_directory_get_its_name_whenever_it_is_killed
     assert third.instead_of(refused) is None
 
 
-def test_files_of_an_earlier_release_go_when_they_are_written_anew(tmp_path: Path) -> None:
+def test_files_of_an_earlier_release_are_removed_when_they_are_written_again(
+    tmp_path: Path,
+) -> None:
     pid_file = tmp_path / "a.pid"
     running, refused = config_of(pid_file, 0), config_of(pid_file, 2)
     leave_unnamed(tmp_path, running, config_of(tmp_path / "b.pid", 1), refused)

@@ -74,7 +74,7 @@ STRANGER = {"role": "router", "router_id": "10.255.0.9", "metric": 1, "via": []}
         ("explain 10.0.0.1", {"address": "nowhere"}),
     ],
 )
-def test_what_cannot_be_shown_is_said(
+def test_a_value_that_cannot_be_displayed_is_reported(
     words: str, row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "socket"

@@ -106,7 +106,7 @@ def read(line: str) -> None:
         ("4 10.0.0.0/8", "a route of type anycast cannot be injected"),
     ],
 )
-def test_what_cannot_be_obeyed_is_refused(line: str, problem: str) -> None:
+def test_an_unsupported_option_is_refused(line: str, problem: str) -> None:
     with pytest.raises(LineError) as caught:
         read(line)
     assert problem in str(caught.value)

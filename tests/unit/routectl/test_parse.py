@@ -104,7 +104,7 @@ def test_an_exact_word_is_not_ambiguous() -> None:
          "'fe80::1%eth0' has a zone; remove the part that begins with '%'"),
     ],
 )  # fmt: skip
-def test_errors_say_what_would_be_right(line: str, text: str) -> None:
+def test_errors_contain_the_correct_form(line: str, text: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(line.split())
     assert str(caught.value) == text

@@ -46,7 +46,7 @@ def test_pages_make_one_table() -> None:
     assert shown(TABLE, [{"name": "a", "n": 1}], [{"name": "b", "n": 2}]).count("NAME") == 1
 
 
-def test_no_rows_are_said() -> None:
+def test_an_empty_table_is_reported() -> None:
     assert shown(TABLE, []) == "nothing\n"
 
 
@@ -54,7 +54,7 @@ def test_a_cell_of_several_lines_goes_below_itself() -> None:
     assert shown(TABLE, [{"name": "a\nb", "n": 1}]) == "NAME  N\na     1\nb\n"
 
 
-def test_what_the_daemon_left_out_of_a_row_is_said() -> None:
+def test_omitted_parts_of_a_row_are_reported() -> None:
     row: Row = {"name": "lo", "n": 1, LEFT_OUT: {"addresses": 12_000}}
     text = shown(TABLE, [row, {"name": "eth0", "n": 2}])
     assert text.endswith("... lo: 12000 more of addresses are left out\n")
@@ -115,7 +115,7 @@ def test_a_record_has_a_field_a_line() -> None:
         ("uid 998", None, "uid 998"),
     ],
 )
-def test_refusals_that_nobody_counts_are_not_none(
+def test_uncounted_refusals_are_not_shown_as_none(
     sandbox: str, refusals: int | None, words: str
 ) -> None:
     status: Row = {"sandbox": sandbox, "sandbox_refusals": refusals}
@@ -130,7 +130,7 @@ def test_a_new_engine_does_not_deny_the_reloads_before_it(restarts: int, words: 
     assert f"last reload      {words}\n" in shown(STATUS, [status])
 
 
-def test_every_line_of_an_error_says_who_speaks() -> None:
+def test_every_line_of_an_error_has_the_program_s_name() -> None:
     errors = io.StringIO()
     TextOutput(io.StringIO(), errors, has_color=False).fail("failed", "one\ntwo")
     assert errors.getvalue() == "routectl: one\nroutectl: two\n"

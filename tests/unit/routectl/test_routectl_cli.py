@@ -62,7 +62,7 @@ class Terminal(io.StringIO):
         (["help"], ExitStatus.DONE),
     ],
 )
-def test_the_exit_status_says_how_it_ended(
+def test_the_exit_status_shows_the_result(
     path: Path, daemon: FakeDaemon, arguments: list[str], status: ExitStatus
 ) -> None:
     with serving(path, daemon, READER):
@@ -188,7 +188,7 @@ def test_a_failing_line_does_not_stop_the_rest_and_gives_the_exit_status(
     assert "no closing quotation" in captured.err
 
 
-def test_an_absent_daemon_is_said_once_for_all_lines(
+def test_an_absent_daemon_is_reported_once_for_all_lines(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert from_pipe("show status\nshow status\n", monkeypatch) == ExitStatus.UNREACHABLE
