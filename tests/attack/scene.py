@@ -66,7 +66,7 @@ bfd:
   relearn: 60s
   sessions:
 """
-_BFD_SESSION = "    {}: {{peer: {}, transmit: 300ms, receive: 300ms, multiplier: 30{}}}\n"
+_BFD_SESSION = "    {}: {{peer: {}, transmit: 300ms, receive: 300ms, multiplier: 29{}}}\n"
 """As patient as the neighbors of R are: nine seconds."""
 _BFD_ROUTES = """
 static:
