@@ -42,13 +42,13 @@ class FakeRouter:
         """Like the method of the router."""
         return f"eth{ifindex}"
 
-    def settle(self) -> Router:
+    def select_and_acknowledge(self) -> Router:
         self.snapshot.apply(self.rib.process(), str, 0)
         return self  # type: ignore[return-value]  # it has what is asked for
 
 
 @pytest.fixture
-def rooms() -> FakeRouter:
+def fake_router() -> FakeRouter:
     return FakeRouter()
 
 
@@ -61,14 +61,14 @@ def view_of(candidate: Candidate) -> RouteView:
     )  # fmt: skip
 
 
-def test_each_losing_candidate_has_its_rule_and_both_values(rooms: FakeRouter) -> None:
+def test_each_losing_candidate_has_its_rule_and_both_values(fake_router: FakeRouter) -> None:
     prefix = "10.0.0.0/8"
-    rooms.install(prefix, RouteSource.STATIC, metric=5, owner="1/5")
-    rooms.install(prefix, RouteSource.STATIC, metric=9, owner="1/9")
-    rooms.install(prefix, RouteSource.NEIGHBOR, owner="nup")
-    rooms.install(prefix, RouteSource.INJECTED, owner="uid0", distance=1, metric=5)
-    rooms.install(prefix, RouteSource.STATIC, distance=255, owner="255/0")
-    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    fake_router.install(prefix, RouteSource.STATIC, metric=5, owner="1/5")
+    fake_router.install(prefix, RouteSource.STATIC, metric=9, owner="1/9")
+    fake_router.install(prefix, RouteSource.NEIGHBOR, owner="nup")
+    fake_router.install(prefix, RouteSource.INJECTED, owner="uid0", distance=1, metric=5)
+    fake_router.install(prefix, RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(fake_router.select_and_acknowledge(), Address.parse("10.1.2.3"), view_of)
     assert str(found.prefix) == prefix
     verdicts = [(each.owner, each.rule, each.verdict) for each in found.candidates]
     assert verdicts == [
@@ -84,8 +84,8 @@ def test_each_losing_candidate_has_its_rule_and_both_values(rooms: FakeRouter) -
     ]  # fmt: skip
 
 
-def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: FakeRouter) -> None:
-    rooms.rib.link_changed(
+def test_a_winner_without_some_of_its_next_hops_is_usable(fake_router: FakeRouter) -> None:
+    fake_router.rib.link_changed(
         Interface(
             ifindex=2, ifname="eth0", is_admin_up=True, has_carrier=True, mtu=1500,
             is_loopback=False, has_multicast=True,
@@ -93,61 +93,64 @@ def test_a_winner_without_some_of_its_next_hops_is_usable(rooms: FakeRouter) -> 
         )
     )  # fmt: skip
     gateways = (Gateway(None, "eth0"), Gateway(Address.parse("203.0.113.1"), None))
-    rooms.install("10.0.0.0/8", RouteSource.STATIC, type=RouteType.UNICAST, gateways=gateways)
-    rooms.install("10.0.0.0/8", RouteSource.STATIC, distance=255, owner="255/0")
-    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    fake_router.install("10.0.0.0/8", RouteSource.STATIC, type=RouteType.UNICAST, gateways=gateways)
+    fake_router.install("10.0.0.0/8", RouteSource.STATIC, distance=255, owner="255/0")
+    found = explain(fake_router.select_and_acknowledge(), Address.parse("10.1.2.3"), view_of)
     assert found.candidates[1].verdict.endswith("is never used against usable")
 
 
-def test_shorter_and_longer_prefixes_are_listed(rooms: FakeRouter) -> None:
-    rooms.install("0.0.0.0/0", RouteSource.STATIC)
-    rooms.install("10.0.0.0/8", RouteSource.STATIC)
-    rooms.install("10.1.0.0/16", RouteSource.STATIC)
-    rooms.install("10.1.2.0/24", RouteSource.STATIC, distance=255)
-    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+def test_shorter_and_longer_prefixes_are_listed(fake_router: FakeRouter) -> None:
+    fake_router.install("0.0.0.0/0", RouteSource.STATIC)
+    fake_router.install("10.0.0.0/8", RouteSource.STATIC)
+    fake_router.install("10.1.0.0/16", RouteSource.STATIC)
+    fake_router.install("10.1.2.0/24", RouteSource.STATIC, distance=255)
+    found = explain(fake_router.select_and_acknowledge(), Address.parse("10.1.2.3"), view_of)
     assert (str(found.prefix), found.unusable, found.shorter) == (
         "10.1.0.0/16", ("10.1.2.0/24",), ("10.0.0.0/8", "0.0.0.0/0"),
     )  # fmt: skip
     assert found.unusable_reasons == ("10.1.2.0/24: administrative distance 255 is never used",)
 
 
-def test_infeasible_routes_are_listed(rooms: FakeRouter) -> None:
+def test_infeasible_routes_are_listed(fake_router: FakeRouter) -> None:
     for number in range(2 * WAITING_MAX):
-        rooms.waiting.append(
+        fake_router.waiting.append(
             LearnedRow(
                 Prefix.parse("10.1.0.0/16"), Address.parse(f"10.255.0.{number}"), 3, 20, 0, False,
                 Address.parse("10.255.9.9"), 5, is_feasible=False, is_selected=False,
                 is_stale=False,
             )
         )  # fmt: skip
-    found = explain(rooms.settle(), Address.parse("10.1.2.3"), view_of)
+    found = explain(fake_router.select_and_acknowledge(), Address.parse("10.1.2.3"), view_of)
     assert len(found.waiting) == WAITING_MAX
     assert found.waiting[0] == (
         "10.1.0.0/16: 10.255.0.0 on eth3 advertises it at metric 20, "
         "not feasible until 10.255.9.9 has raised its seqno"
     )
-    assert explain(rooms.settle(), Address.parse("10.2.0.1"), view_of).waiting == ()
+    assert (
+        explain(fake_router.select_and_acknowledge(), Address.parse("10.2.0.1"), view_of).waiting
+        == ()
+    )
 
 
-def test_an_address_without_a_route_is_explained(rooms: FakeRouter) -> None:
-    found = explain(rooms.settle(), Address.parse("2001:db8::1"), view_of)
+def test_an_address_without_a_route_is_explained(fake_router: FakeRouter) -> None:
+    found = explain(fake_router.select_and_acknowledge(), Address.parse("2001:db8::1"), view_of)
     assert (found.prefix, found.candidates, found.shorter) == (None, (), ())
     assert found.trie_path[-1] == "default route: none"
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_the_path_ends_where_a_lookup_does(rooms: FakeRouter, family: Family) -> None:
+def test_the_path_ends_where_a_lookup_does(fake_router: FakeRouter, family: Family) -> None:
     rng = random.Random(7)
     for _ in range(600):
         length = rng.randrange(family.width // 4, family.width + 1)
         bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
-        rooms.install(str(Prefix.masked(family, bits, length)), RouteSource.STATIC)
-    rooms.settle()
-    shape = rooms.snapshot._shape(family)
+        fake_router.install(str(Prefix.masked(family, bits, length)), RouteSource.STATIC)
+    fake_router.select_and_acknowledge()
+    shape = fake_router.snapshot._shape(family)
     for _ in range(500):
         bits = rng.randrange(1 << 12) << family.width - 12 | rng.getrandbits(family.width - 12)
         lines = describe(shape, bits)
         beside = [line.partition(", else record ")[2] for line in lines if ", else" in line]
         end = lines[-1].partition(", else")[0].partition(" record ")[2]
         assert str(lookup(shape, bits)) == (end or (beside or ["0"])[-1])
-    rooms.snapshot.close()
+    fake_router.snapshot.close()

@@ -71,7 +71,7 @@ class FakeRouter:
     def ifname_of(self, ifindex: int) -> str:
         return f"if{ifindex}"
 
-    def settle(self) -> None:
+    def select_and_acknowledge(self) -> None:
         """Decide, and acknowledge all updates."""
         self.decide()
         while self.desired.has_unsent:
@@ -90,8 +90,8 @@ def via(address: str) -> tuple[Gateway, ...]:
 
 
 @pytest.fixture
-def rooms() -> FakeRouter:
-    rooms = FakeRouter()
+def fake_router() -> FakeRouter:
+    fake_router = FakeRouter()
     for each in (
         route("10.0.0.0/8", RouteSource.STATIC, gateways=via("192.0.2.1"), tag=7),
         route("10.0.0.0/8", RouteSource.INJECTED, gateways=via("192.0.2.2"), owner="uid0"),
@@ -100,17 +100,19 @@ def rooms() -> FakeRouter:
         route("10.3.0.0/16", RouteSource.STATIC, gateways=via("203.0.113.1")),  # does not resolve
         route("2001:db8::/32", RouteSource.STATIC, gateways=(Gateway(None, "eth0"),)),
     ):
-        rooms.rib.install(each)
-    rooms.settle()
-    return rooms
+        fake_router.rib.install(each)
+    fake_router.select_and_acknowledge()
+    return fake_router
 
 
-def tables_of(rooms: FakeRouter) -> RouteTablePages:
-    return RouteTablePages(cast("Router", rooms))
+def tables_of(fake_router: FakeRouter) -> RouteTablePages:
+    return RouteTablePages(cast("Router", fake_router))
 
 
-def walk(rooms: FakeRouter, selector: RouteSelector, limit: int = 2) -> list[tuple[object, ...]]:
-    tables, after = tables_of(rooms), None
+def walk(
+    fake_router: FakeRouter, selector: RouteSelector, limit: int = 2
+) -> list[tuple[object, ...]]:
+    tables, after = tables_of(fake_router), None
     rows: list[tuple[object, ...]] = []
     for _ in range(100):
         page = tables.routes(selector, after, limit)
@@ -128,132 +130,142 @@ def without_age(row: tuple[object, ...]) -> tuple[object, ...]:
     return row[:AGE] + row[AGE + 1 :]
 
 
-def test_rows_are_what_views_become(rooms: FakeRouter) -> None:
+def test_rows_are_what_views_become(fake_router: FakeRouter) -> None:
     views = [
-        TablePages(cast("Router", rooms), rooms.main).view(candidate)
-        for prefix in rooms.rib.prefixes_after(None, 100)
-        for candidate in rooms.rib.candidates(prefix)
+        TablePages(cast("Router", fake_router), fake_router.main).view(candidate)
+        for prefix in fake_router.rib.prefixes_after(None, 100)
+        for candidate in fake_router.rib.candidates(prefix)
     ]
-    rows = walk(rooms, RouteSelector())
+    rows = walk(fake_router, RouteSelector())
     assert len(rows) > 6
     assert list(map(without_age, rows)) == [without_age(to_row(view)) for view in views]
     assert {row[AGE - 2] for row in rows} == {"installed", None}
 
 
-def prefixes_of(rooms: FakeRouter, selector: RouteSelector) -> list[object]:
-    return [row[0] for row in walk(rooms, selector)]
+def prefixes_of(fake_router: FakeRouter, selector: RouteSelector) -> list[object]:
+    return [row[0] for row in walk(fake_router, selector)]
 
 
-def test_candidates_are_selected_by_their_next_hops(rooms: FakeRouter) -> None:
+def test_candidates_are_selected_by_their_next_hops(fake_router: FakeRouter) -> None:
     via_2 = Address.parse("192.0.2.2")
-    assert prefixes_of(rooms, RouteSelector(via=via_2)) == ["10.0.0.0/8", "10.1.0.0/16"]
+    assert prefixes_of(fake_router, RouteSelector(via=via_2)) == ["10.0.0.0/8", "10.1.0.0/16"]
     # A route that does not resolve is found by its configured gateway.
-    assert prefixes_of(rooms, RouteSelector(via=Address.parse("203.0.113.1"))) == ["10.3.0.0/16"]
-    on_link = prefixes_of(rooms, RouteSelector(interface="if2"))
+    assert prefixes_of(fake_router, RouteSelector(via=Address.parse("203.0.113.1"))) == [
+        "10.3.0.0/16"
+    ]
+    on_link = prefixes_of(fake_router, RouteSelector(interface="if2"))
     assert {"10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"} <= set(on_link)
     assert "10.2.0.0/16" not in on_link
-    assert prefixes_of(rooms, RouteSelector(interface="if2", via=via_2)) == [
+    assert prefixes_of(fake_router, RouteSelector(interface="if2", via=via_2)) == [
         "10.0.0.0/8", "10.1.0.0/16",
     ]  # fmt: skip
-    assert prefixes_of(rooms, RouteSelector(interface="eth9")) == []
+    assert prefixes_of(fake_router, RouteSelector(interface="eth9")) == []
 
 
-def test_candidates_are_selected_by_neighbor(rooms: FakeRouter) -> None:
+def test_candidates_are_selected_by_neighbor(fake_router: FakeRouter) -> None:
     neighbor = Address.parse("10.255.0.2")
-    rooms.next_hops = {(Address.parse("192.0.2.2"), 2)}
-    assert prefixes_of(rooms, RouteSelector(neighbor=neighbor)) == ["10.0.0.0/8", "10.1.0.0/16"]
-    rooms.next_hops = {(Address.parse("192.0.2.2"), 3)}
-    assert prefixes_of(rooms, RouteSelector(neighbor=neighbor)) == [], "that is another link"
-    assert prefixes_of(rooms, RouteSelector(neighbor=Address.parse("10.255.0.9"))) == []
+    fake_router.next_hops = {(Address.parse("192.0.2.2"), 2)}
+    assert prefixes_of(fake_router, RouteSelector(neighbor=neighbor)) == [
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+    ]
+    fake_router.next_hops = {(Address.parse("192.0.2.2"), 3)}
+    assert prefixes_of(fake_router, RouteSelector(neighbor=neighbor)) == [], "that is another link"
+    assert prefixes_of(fake_router, RouteSelector(neighbor=Address.parse("10.255.0.9"))) == []
 
 
-def test_routes_and_desired_routes_are_selected_by_their_state(rooms: FakeRouter) -> None:
+def test_routes_and_desired_routes_are_selected_by_their_state(fake_router: FakeRouter) -> None:
     failed = Prefix.parse("10.1.0.0/16")
-    rooms.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    fake_router.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
     by_failure = RouteSelector(state=FibState.FAILED)
-    assert prefixes_of(rooms, by_failure) == ["10.1.0.0/16"]
-    page = tables_of(rooms).fib(by_failure, None, 100)
+    assert prefixes_of(fake_router, by_failure) == ["10.1.0.0/16"]
+    page = tables_of(fake_router).fib(by_failure, None, 100)
     assert [row[0] for row in page.rows] == ["10.1.0.0/16"]
     installed = RouteSelector(state=FibState.INSTALLED)
-    assert "10.1.0.0/16" not in prefixes_of(rooms, installed)
+    assert "10.1.0.0/16" not in prefixes_of(fake_router, installed)
     waiting = FibFailure(254, failed, "waits", is_waiting=True)
-    rooms.desired.record_progress(99, [waiting], (), FibCounters())
-    assert prefixes_of(rooms, by_failure) == []
-    (row,) = tables_of(rooms).fib(RouteSelector(state=FibState.WAITING), None, 100).rows
+    fake_router.desired.record_progress(99, [waiting], (), FibCounters())
+    assert prefixes_of(fake_router, by_failure) == []
+    (row,) = tables_of(fake_router).fib(RouteSelector(state=FibState.WAITING), None, 100).rows
     assert row[4:6] == ("waiting", "waits")
-    assert prefixes_of(rooms, RouteSelector(state=FibState.SHADOWED)) == []
+    assert prefixes_of(fake_router, RouteSelector(state=FibState.SHADOWED)) == []
 
 
-def test_fib_states_are_distinguished(rooms: FakeRouter) -> None:
+def test_fib_states_are_distinguished(fake_router: FakeRouter) -> None:
     failed = Prefix.parse("10.1.0.0/16")
-    rooms.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
-    rooms.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
-    rooms.decide()
-    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    fake_router.desired.record_progress(99, [FibFailure(254, failed, "no")], (), FibCounters())
+    fake_router.rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "")
+    fake_router.decide()
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(fake_router, RouteSelector())}
     assert states["10.1.0.0/16", "injected"] == ("failed", "no")
     assert states["10.0.0.0/8", "injected"] == ("pending", "")
     assert states["2001:db8::/32", "static"] == ("installed", "")
-    fib = {row[0]: row[4:6] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    fib = {row[0]: row[4:6] for row in tables_of(fake_router).fib(RouteSelector(), None, 100).rows}
     assert fib["10.1.0.0/16"] == ("failed", "no")
     route_of_boot = PreferredRoute(254, Prefix.parse("2001:db8::/32"), "boot", 0)
     elsewhere = PreferredRoute(100, Prefix.parse("10.2.0.0/16"), "boot", 0)
     counters = FibCounters(shadowed_now=1)
-    rooms.desired.record_progress(99, (), (), counters, [route_of_boot, elsewhere])
+    fake_router.desired.record_progress(99, (), (), counters, [route_of_boot, elsewhere])
     shadowed = ("shadowed", "preferred foreign route: protocol boot, priority 0")
-    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    states = {(row[0], row[2]): row[AGE - 2 : AGE] for row in walk(fake_router, RouteSelector())}
     assert states["2001:db8::/32", "static"] == shadowed
     assert states["10.2.0.0/16", "static"] == ("installed", "")
-    fib = {row[0]: row[4:6] for row in tables_of(rooms).fib(RouteSelector(), None, 100).rows}
+    fib = {row[0]: row[4:6] for row in tables_of(fake_router).fib(RouteSelector(), None, 100).rows}
     assert fib["2001:db8::/32"] == shadowed
     other_table, ours = (100, route_of_boot.prefix), (254, route_of_boot.prefix)
-    rooms.desired.record_progress(99, (), (), FibCounters(), (), [other_table])
-    assert rooms.desired.preferred_to(route_of_boot.prefix)
-    rooms.desired.record_progress(99, (), (), FibCounters(), (), [ours])
-    assert not rooms.desired.preferred_to(route_of_boot.prefix)
-    rooms.desired.record_progress(99, (), (), FibCounters(is_coupled=False))
-    assert {row[AGE - 2] for row in walk(rooms, RouteSelector())} == {"decoupled", None}
+    fake_router.desired.record_progress(99, (), (), FibCounters(), (), [other_table])
+    assert fake_router.desired.preferred_to(route_of_boot.prefix)
+    fake_router.desired.record_progress(99, (), (), FibCounters(), (), [ours])
+    assert not fake_router.desired.preferred_to(route_of_boot.prefix)
+    fake_router.desired.record_progress(99, (), (), FibCounters(is_coupled=False))
+    assert {row[AGE - 2] for row in walk(fake_router, RouteSelector())} == {"decoupled", None}
 
 
 def test_a_route_without_some_of_its_next_hops_says_which_are_missing_and_why(
-    rooms: FakeRouter,
+    fake_router: FakeRouter,
 ) -> None:
     """It is installed with its other next hops, and looks complete in every other column."""
     part = route(
         "10.4.0.0/16", RouteSource.STATIC, gateways=(*via("192.0.2.1"), *via("203.0.113.1"))
     )
-    rooms.rib.install(part)
-    rooms.settle()
+    fake_router.rib.install(part)
+    fake_router.select_and_acknowledge()
     reason = (
         "some next hops are missing: 203.0.113.1 is not reachable: no route that routed knows "
         "covers it"
     )
-    tables = tables_of(rooms)
-    (candidate,) = rooms.rib.candidates(part.prefix)
-    assert TablePages(cast("Router", rooms), rooms.main).view(candidate).fib_reason == reason
-    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    tables = tables_of(fake_router)
+    (candidate,) = fake_router.rib.candidates(part.prefix)
+    assert (
+        TablePages(cast("Router", fake_router), fake_router.main).view(candidate).fib_reason
+        == reason
+    )
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(fake_router, RouteSelector())}
     assert states["10.4.0.0/16"] == ("installed", reason)
     fib = {row[0]: row[4:6] for row in tables.fib(RouteSelector(), None, 100).rows}
     assert fib["10.4.0.0/16"] == ("installed", reason)
     assert fib["10.0.0.0/8"] == ("installed", "")
-    rooms.desired.record_progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
-    states = {row[0]: row[AGE - 2 : AGE] for row in walk(rooms, RouteSelector())}
+    fake_router.desired.record_progress(99, [FibFailure(254, part.prefix, "no")], (), FibCounters())
+    states = {row[0]: row[AGE - 2 : AGE] for row in walk(fake_router, RouteSelector())}
     assert states["10.4.0.0/16"] == ("failed", "no")
 
 
-def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(rooms: FakeRouter) -> None:
+def test_of_many_missing_next_hops_some_are_named_and_the_others_counted(
+    fake_router: FakeRouter,
+) -> None:
     gateways = tuple(Gateway(Address.parse(f"203.0.113.{n}"), None) for n in range(1, 129))
-    rooms.rib.install(route("10.4.0.0/16", RouteSource.STATIC, gateways=gateways))
-    rooms.settle()
-    (candidate,) = rooms.rib.candidates(Prefix.parse("10.4.0.0/16"))
+    fake_router.rib.install(route("10.4.0.0/16", RouteSource.STATIC, gateways=gateways))
+    fake_router.select_and_acknowledge()
+    (candidate,) = fake_router.rib.candidates(Prefix.parse("10.4.0.0/16"))
     assert candidate.reason.count("not reachable") == PROBLEMS_SHOWN
     assert candidate.reason.endswith(f"; and {128 - PROBLEMS_SHOWN} more")
 
 
-def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: FakeRouter) -> None:
+def test_a_distance_that_is_never_used_is_no_missing_next_hop(fake_router: FakeRouter) -> None:
     never = route("10.4.0.0/16", RouteSource.STATIC, gateways=via("192.0.2.1"), distance=255)
-    rooms.rib.install(never)
-    rooms.settle()
-    (candidate,) = rooms.rib.candidates(never.prefix)
+    fake_router.rib.install(never)
+    fake_router.select_and_acknowledge()
+    (candidate,) = fake_router.rib.candidates(never.prefix)
     assert candidate.reason == "administrative distance 255 is never used"
 
 
@@ -272,25 +284,27 @@ def test_a_distance_that_is_never_used_is_no_missing_next_hop(rooms: FakeRouter)
     ],
 )
 def test_only_selected_routes_are_shown(
-    rooms: FakeRouter, selector: RouteSelector, expected: set[str]
+    fake_router: FakeRouter, selector: RouteSelector, expected: set[str]
 ) -> None:
     for limit in (1, 2, 100):
-        assert {row[0] for row in walk(rooms, selector, limit)} == expected
+        assert {row[0] for row in walk(fake_router, selector, limit)} == expected
 
 
-def test_only_best_paths_are_shown(rooms: FakeRouter) -> None:
-    rows = walk(rooms, RouteSelector(is_selected_only=True))
+def test_only_best_paths_are_shown(fake_router: FakeRouter) -> None:
+    rows = walk(fake_router, RouteSelector(is_selected_only=True))
     assert [row[0] for row in rows].count("10.0.0.0/8") == 1
     assert all(row[7] for row in rows)
 
 
-def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: FakeRouter) -> None:
+def test_a_route_that_the_filter_keeps_out_says_which_rule(fake_router: FakeRouter) -> None:
     rule = "filters: {kernel: [{match: [10.2.0.0/16], action: deny}]}\n"
     config = load_text(CONFIG + rule)
-    assert rooms.programming.apply(config.fib, config.filters.kernel)
-    assert not rooms.programming.apply(config.fib, config.filters.kernel), "nothing has changed"
-    rooms.settle()
-    tables = RouteTablePages(cast("Router", rooms))
+    assert fake_router.programming.apply(config.fib, config.filters.kernel)
+    assert not fake_router.programming.apply(config.fib, config.filters.kernel), (
+        "nothing has changed"
+    )
+    fake_router.select_and_acknowledge()
+    tables = RouteTablePages(cast("Router", fake_router))
     page = tables.routes(RouteSelector(), None, 100)
     found = {row[0]: dict(zip(columns_of(RouteView), row, strict=True)) for row in page.rows}
     assert found["10.2.0.0/16"]["fib_state"] is None
@@ -298,39 +312,44 @@ def test_a_route_that_the_filter_keeps_out_says_which_rule(rooms: FakeRouter) ->
     assert found["10.1.0.0/16"]["fib_state"] == "installed"
 
 
-def test_a_route_with_more_next_hops_than_are_used_says_so(rooms: FakeRouter) -> None:
+def test_a_route_with_more_next_hops_than_are_used_says_so(fake_router: FakeRouter) -> None:
     hops = tuple(NextHop(Address(Family.IPV4, n), 2) for n in range(1, NEXT_HOPS_MAX + 3))
     for prefix, count in (("10.6.0.0/16", NEXT_HOPS_MAX), ("10.7.0.0/16", NEXT_HOPS_MAX + 2)):
         source = RouteSource.NEIGHBOR
-        rooms.rib.install(route(prefix, source, gateways=(), next_hops=hops[:count]))
-    rooms.settle()
+        fake_router.rib.install(route(prefix, source, gateways=(), next_hops=hops[:count]))
+    fake_router.select_and_acknowledge()
     reason = "1026 next hops, and 1024 of them are used"
-    rows = {row[0]: row for row in walk(rooms, RouteSelector())}
+    rows = {row[0]: row for row in walk(fake_router, RouteSelector())}
     position = columns_of(RouteView).index("fib_reason")
     assert rows["10.6.0.0/16"][position] == ""
     assert rows["10.7.0.0/16"][position] == reason
-    (candidate,) = rooms.rib.candidates(Prefix.parse("10.7.0.0/16"))
-    assert TablePages(cast("Router", rooms), rooms.main).view(candidate).fib_reason == reason
+    (candidate,) = fake_router.rib.candidates(Prefix.parse("10.7.0.0/16"))
     assert (
-        len(TablePages(cast("Router", rooms), rooms.main).view(candidate).next_hops)
+        TablePages(cast("Router", fake_router), fake_router.main).view(candidate).fib_reason
+        == reason
+    )
+    assert (
+        len(TablePages(cast("Router", fake_router), fake_router.main).view(candidate).next_hops)
         == NEXT_HOPS_MAX
     )
-    page = tables_of(rooms).fib(RouteSelector(), None, 100)
+    page = tables_of(fake_router).fib(RouteSelector(), None, 100)
     assert [row[5] for row in page.rows if row[0] == "10.7.0.0/16"] == [reason]
 
 
 @pytest.mark.parametrize("table", ["routes", "fib"])
 def test_a_page_has_so_many_next_hops_however_wide_the_routes(table: str) -> None:
-    rooms = FakeRouter()
+    fake_router = FakeRouter()
     prefixes = [f"10.{number}.0.0/16" for number in range(60)]
     for number, prefix in enumerate(prefixes):
         gateways = tuple(
             Gateway(Address.parse(f"192.0.2.{host}"), None, 1 + (number if host == 10 else 0))
             for host in range(10, 210)
         )
-        rooms.rib.install(route(prefix, RouteSource.INJECTED, gateways=gateways, owner="uid7/a"))
-    rooms.settle()
-    take = getattr(tables_of(rooms), table)
+        fake_router.rib.install(
+            route(prefix, RouteSource.INJECTED, gateways=gateways, owner="uid7/a")
+        )
+    fake_router.select_and_acknowledge()
+    take = getattr(tables_of(fake_router), table)
     shown: list[object] = []
     after: Prefix | None = None
     while True:

@@ -95,16 +95,16 @@ class FakeRouter:
 
 def many(routers: int, prefixes: int = 1) -> FakeRouter:
     """Return a router with two neighbors, and routers behind them."""
-    rooms = FakeRouter(2)
+    fake_router = FakeRouter(2)
     for origin in range(routers):
         for each in range(prefixes):
-            rooms.announce(origin * prefixes + each, 1000 + origin, origin, 1 + origin % 2)
-    rooms.decide()
-    return rooms
+            fake_router.announce(origin * prefixes + each, 1000 + origin, origin, 1 + origin % 2)
+    fake_router.decide()
+    return fake_router
 
 
-def table_of(rooms: FakeRouter) -> TopologyTable:
-    return TopologyTable(cast("Router", rooms))
+def table_of(fake_router: FakeRouter) -> TopologyTable:
+    return TopologyTable(cast("Router", fake_router))
 
 
 def shown(table: TopologyTable) -> list[TopologyView]:
@@ -117,15 +117,15 @@ def summaries() -> int:
 
 
 def test_it_shows_this_router_its_neighbors_and_routers_behind_them() -> None:
-    rooms = FakeRouter(2)
-    rooms.announce(1, 1, 10, 1)  # of a neighbor itself
-    rooms.announce(2, 9, 30, 1, 2)
-    rooms.announce(3, 9, 20, 2)
-    rooms.announce(4, 8, 40, 1)
-    rooms.decide()
+    fake_router = FakeRouter(2)
+    fake_router.announce(1, 1, 10, 1)  # of a neighbor itself
+    fake_router.announce(2, 9, 30, 1, 2)
+    fake_router.announce(3, 9, 20, 2)
+    fake_router.announce(4, 8, 40, 1)
+    fake_router.decide()
     rows = [
         (row.role, row.router_id, row.metric, row.prefixes, row.via)
-        for row in shown(table_of(rooms))
+        for row in shown(table_of(fake_router))
     ]
     one, two = str(router_id(1)), str(router_id(2))
     assert rows == [
@@ -138,15 +138,15 @@ def test_it_shows_this_router_its_neighbors_and_routers_behind_them() -> None:
 
 
 def test_clients_that_ask_at_the_same_time_share_one_walk() -> None:
-    rooms = many(3 * STEP_WORK)
-    table = table_of(rooms)
+    fake_router = many(3 * STEP_WORK)
+    table = table_of(fake_router)
     readers = [table.rows(SELF) for _ in range(50)]
     rows = [0] * len(readers)
     for chunks in itertools.zip_longest(*readers):
         for number, chunk in enumerate(chunks):
             rows[number] += len(chunk or ())
     assert rows == [3 + 3 * STEP_WORK] * 50
-    assert rooms.rib.looks == 3 * STEP_WORK
+    assert fake_router.rib.looks == 3 * STEP_WORK
 
 
 def test_all_readers_share_one_summary_which_the_last_one_releases() -> None:
@@ -164,21 +164,21 @@ def test_all_readers_share_one_summary_which_the_last_one_releases() -> None:
 
 def test_a_walk_without_readers_is_abandoned() -> None:
     before = summaries()
-    rooms = many(20 * STEP_WORK)
-    reader = table_of(rooms).rows(SELF)
+    fake_router = many(20 * STEP_WORK)
+    reader = table_of(fake_router).rows(SELF)
     for _ in range(4):
         assert next(reader) == ()
     reader.close()
     assert summaries() == before
-    assert rooms.rib.looks <= 4 * STEP_WORK
+    assert fake_router.rib.looks <= 4 * STEP_WORK
 
 
 def test_no_step_exceeds_its_work() -> None:
-    rooms = many(4 * STEP_WORK)
+    fake_router = many(4 * STEP_WORK)
     looks, most, longest = 0, 0, 0
-    for chunk in table_of(rooms).rows(SELF):
-        most = max(most, rooms.rib.looks - looks)
-        looks = rooms.rib.looks
+    for chunk in table_of(fake_router).rows(SELF):
+        most = max(most, fake_router.rib.looks - looks)
+        looks = fake_router.rib.looks
         longest = max(longest, len(chunk))
     assert most <= STEP_WORK
     assert longest <= 128
@@ -186,17 +186,17 @@ def test_no_step_exceeds_its_work() -> None:
 
 def test_a_slow_reader_continues_in_the_next_summary() -> None:
     before = summaries()
-    rooms = many(1000)
+    fake_router = many(1000)
     clock = [100.0]
-    table = TopologyTable(cast("Router", rooms), lambda: clock[0])
+    table = TopologyTable(cast("Router", fake_router), lambda: clock[0])
     slow = table.rows(SELF)
     seen: list[TopologyView] = []
     while len(seen) < 300:
         seen += next(slow)
     for number in range(1000):  # all are farther now, and one is gone that was seen
-        rooms.announce(number, 1000 + number, 5000, 1)
-    del rooms.origins[prefix(0)]
-    rooms.decide()
+        fake_router.announce(number, 1000 + number, 5000, 1)
+    del fake_router.origins[prefix(0)]
+    fake_router.decide()
     clock[0] += 60
     assert len(shown(table)) == 3 + 999
     assert summaries() == before + 1
@@ -207,22 +207,22 @@ def test_a_slow_reader_continues_in_the_next_summary() -> None:
 
 
 def test_a_later_request_sees_what_has_changed() -> None:
-    rooms = many(10)
+    fake_router = many(10)
     clock = [100.0]
-    table = TopologyTable(cast("Router", rooms), lambda: clock[0])
+    table = TopologyTable(cast("Router", fake_router), lambda: clock[0])
     held = table.rows(SELF)
     next(held)
     assert len(shown(table)) == 13
-    rooms.origins.clear()
+    fake_router.origins.clear()
     assert len(shown(table)) == 13, "made a moment ago"
     clock[0] += 60
     assert len(shown(table)) == 3
 
 
 def test_a_bounded_number_of_neighbors_is_listed_for_a_router() -> None:
-    rooms = FakeRouter(100)
-    rooms.announce(1, 900, 10, *range(1, 101))
-    rooms.announce(2, 900, 10, *range(50, 101))
-    rooms.decide()
-    (row,) = [row for row in shown(table_of(rooms)) if row.role == "router"]
+    fake_router = FakeRouter(100)
+    fake_router.announce(1, 900, 10, *range(1, 101))
+    fake_router.announce(2, 900, 10, *range(50, 101))
+    fake_router.decide()
+    (row,) = [row for row in shown(table_of(fake_router)) if row.role == "router"]
     assert row.via == tuple(str(router_id(number)) for number in range(1, VIA_MAX + 1))

@@ -19,7 +19,7 @@ def bench() -> Bench:
     bench.fib_tables.open_gate()
     for route in (A, B, C):
         bench.set_desired(route, OURS)
-    bench.settle()
+    bench.reconcile()
     return bench
 
 
@@ -50,15 +50,15 @@ def test_a_foreign_route_in_the_place_of_ours_is_its_failure_until_it_goes(
     assert isinstance(route, type(A))
     foreign = bench.kernel.put(route, THEIRS, OPENR)
     assert notify(bench, foreign, is_replacing=True) == "deleted"
-    bench.settle()
+    bench.reconcile()
     assert "protocol openr holds this prefix" in bench.failure_of(route)
     assert bench.kernel.routes[route] == foreign
     bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.totals == (3, 2, 1, 0)
     bench.kernel.take_out(foreign)
     notify(bench, foreign, is_removed=True)
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.stack(route) == [KernelRoute(route, 205, OURS)]
     assert bench.fib_tables.totals == (3, 3, 0, 0)
 
@@ -68,7 +68,7 @@ def test_one_that_came_and_went_at_once_leaves_ours_installed(bench: Bench) -> N
     bench.kernel.take_out(foreign)
     notify(bench, foreign, is_replacing=True)
     notify(bench, foreign, is_removed=True)
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours()[A] == OURS
 
 
@@ -76,9 +76,9 @@ def test_a_route_of_our_protocol_in_the_place_of_a_foreign_one_ends_its_failure(
     bench: Bench,
 ) -> None:
     notify(bench, bench.kernel.put(A, THEIRS, OPENR), is_replacing=True)
-    bench.settle()
+    bench.reconcile()
     notify(bench, bench.kernel.put(A, STRAY, 205), is_replacing=True)
-    bench.settle()
+    bench.reconcile()
     assert bench.failure_of(A) == ""
     assert bench.kernel.stack(A) == [KernelRoute(A, 205, OURS)]
 
@@ -94,7 +94,7 @@ def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(
     for _ in range(2):
         if not is_noticed:
             bench.dump()
-        bench.settle()
+        bench.reconcile()
         assert shadowed(bench) == {"10.1.0.0/16": OPENR}
         assert bench.fib_tables.totals == (3, 3, 0, 0)
         assert [route.protocol for route in bench.kernel.stack(A)] == [OPENR, 205]
@@ -105,7 +105,7 @@ def test_a_foreign_route_before_ours_wins_and_one_behind_does_not(
             notify(bench, foreign, is_removed=True)
     if not is_noticed:
         bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert shadowed(bench) == {}
     assert bench.fib_tables.totals == (3, 3, 0, 0)
     assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
@@ -122,7 +122,7 @@ def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
     for _ in range(2):
         if not is_noticed:
             bench.dump()
-        bench.settle()
+        bench.reconcile()
         assert shadowed(bench) == {str(C.prefix): OPENR}
         assert bench.fib_tables.totals == (3, 3, 0, 0)
     told = [preferred for _, preferred in bench.fib_tables.pop_preferred(10)]
@@ -132,7 +132,7 @@ def test_an_ipv6_route_with_a_foreign_one_of_its_priority_is_not_used_alone(
         notify(bench, foreign, is_removed=True)
     else:
         bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert shadowed(bench) == {}
     assert [preferred for _, preferred in bench.fib_tables.pop_preferred(10)] == [None]
     assert bench.kernel.ours() == {A: OURS, B: OURS, C: OURS}
@@ -145,7 +145,7 @@ def test_an_ipv6_route_that_was_there_beside_a_foreign_one_at_the_start_is_told_
     bench.set_desired(C, OURS)
     bench.dump()
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert shadowed(bench) == {str(C.prefix): OPENR}
 
 
@@ -154,10 +154,10 @@ def test_another_wish_never_overwrites_the_foreign_route_before_ours(bench: Benc
     second = bench.kernel.append(B, THEIRS, OPENR)
     for foreign in (first, second):
         notify(bench, foreign)
-    bench.settle()
+    bench.reconcile()
     for route in (A, B):
         bench.set_desired(route, via("192.0.2.2"))
-    bench.settle()
+    bench.reconcile()
     assert first in bench.kernel.stack(A)
     assert "protocol openr holds this prefix" in bench.failure_of(A)
     assert shadowed(bench) == {}, "ours is not there"
@@ -169,15 +169,15 @@ def test_a_wish_that_changes_before_the_look_overwrites_nobody(bench: Bench) -> 
     foreign = bench.kernel.prepend(A, THEIRS, OPENR)
     notify(bench, foreign)
     bench.set_desired(A, via("192.0.2.2"))
-    bench.settle()
+    bench.reconcile()
     assert foreign in bench.kernel.stack(A)
 
 
 def test_a_foreign_route_that_takes_the_first_place_again_leaves_ours_behind(bench: Bench) -> None:
     notify(bench, bench.kernel.prepend(A, THEIRS, OPENR))
-    bench.settle()
+    bench.reconcile()
     notify(bench, bench.kernel.put(A, STRAY, 12), is_replacing=True)
-    bench.settle()
+    bench.reconcile()
     assert shadowed(bench) == {"10.1.0.0/16": 12}
     assert bench.kernel.behind[A] == [KernelRoute(A, 205, OURS)]
 
@@ -195,11 +195,11 @@ def test_strays_of_our_own_protocol_are_removed(
             notify(bench, stray)
     if not is_noticed:
         bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.stack(A) == [KernelRoute(A, 205, OURS)]
     writes = len(bench.kernel.writes)
     assert bench.dump() == []
-    bench.settle()
+    bench.reconcile()
     assert len(bench.kernel.writes) == writes
     assert bench.fib_tables.totals == (3, 3, 0, 0)
 
@@ -208,7 +208,7 @@ def test_strays_of_a_route_that_is_wanted_no_longer_go_with_it(bench: Bench) -> 
     for last in (66, 67):
         notify(bench, bench.kernel.prepend(A, via(f"192.0.2.{last}"), 205))
     bench.fib_tables.withdraw(254, A.prefix.family, [A.prefix.as_int])
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.stack(A) == []
     assert bench.fib_tables.kernel_count == 2
 
@@ -221,5 +221,5 @@ def test_what_an_earlier_life_left_twice_is_there_once(place: str) -> None:
     bench.dump()
     bench.set_desired(A, OURS)
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.stack(A) == [KernelRoute(A, 205, OURS)]

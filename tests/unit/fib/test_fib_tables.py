@@ -61,7 +61,7 @@ class Bench:
         return drift
 
     def step(self) -> bool:
-        """Plan, apply and record once; returns whether the book agreed with the kernel."""
+        """Plan, apply and record once; returns whether the FIB table agreed with the kernel."""
         batches = self.fib_tables.plan(self.now)
         return self.fib_tables.record(batches, self.kernel.apply(batches), self.now)
 
@@ -72,13 +72,13 @@ class Bench:
     def failure_of(self, route: RouteKey) -> str:
         return self.fib_tables.fib_table(route.table_key).failure_of(route.prefix.as_int)
 
-    def settle(self) -> None:
+    def reconcile(self) -> None:
         for _ in range(10):
             if not self.fib_tables.plan(self.now):
                 return
             if not self.step():
                 self.dump()
-        pytest.fail("the ledger never settles")
+        pytest.fail("the FIB tables never equal the kernel")
 
 
 @pytest.fixture
@@ -89,22 +89,22 @@ def bench() -> Bench:
 def test_wanted_routes_are_installed_and_a_second_round_writes_nothing(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.set_desired(C, BLACKHOLE)
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {A: via("192.0.2.1"), C: BLACKHOLE}
     writes = len(bench.kernel.writes)
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert len(bench.kernel.writes) == writes
 
 
 def test_set_unset_set_same_before_apply_costs_no_write(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     writes = len(bench.kernel.writes)
     bench.set_desired(A, via("192.0.2.9"))
     bench.withdraw(A)
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert len(bench.kernel.writes) == writes
 
 
@@ -115,12 +115,12 @@ def test_equal_leftovers_are_adopted_without_a_write_and_stale_ones_wait_for_the
     bench.kernel.put(B, via("192.0.2.1"), 205)
     bench.dump()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.writes == []
     assert set(bench.kernel.ours()) == {A, B}, "nothing is swept before the gate"
     assert bench.fib_tables.stale_count == 1
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A}
     assert bench.fib_tables.stale_count == 0
     assert (bench.fib_tables.counts.adopted, bench.fib_tables.counts.swept) == (1, 1)
@@ -139,7 +139,7 @@ def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
     bench.kernel.put(A, via("192.0.2.1"), 205)
     bench.set_desired(A, via("192.0.2.1"))
     bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.writes == []
     assert bench.fib_tables.counts.adopted == 1
 
@@ -147,10 +147,10 @@ def test_a_dump_that_comes_after_the_wish_adopts_too(bench: Bench) -> None:
 def test_additions_come_before_removals(bench: Bench) -> None:
     bench.fib_tables.open_gate()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.withdraw(A)
     bench.set_desired(B, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert [write.kind for write in bench.kernel.writes[1:]] == [OpKind.INSTALL, OpKind.REMOVE]
 
 
@@ -159,7 +159,7 @@ def test_a_foreign_route_is_never_touched_and_its_key_is_reported(bench: Bench) 
     bench.dump()
     bench.fib_tables.open_gate()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.routes[A] == foreign
     assert "protocol bird" in bench.failure_of(A)
     assert bench.kernel.writes == []
@@ -169,53 +169,53 @@ def test_our_route_goes_in_as_soon_as_the_foreign_one_leaves(bench: Bench) -> No
     foreign = bench.kernel.put(A, via("192.0.2.99"), 12)
     bench.dump()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.kernel.lose([A])
     bench.fib_tables.route_changed(foreign, bench.now, is_removed=True)
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
 
 
 def test_a_foreign_route_that_beats_us_to_the_key_is_found_by_reading_again(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.kernel.put(A, via("192.0.2.99"), 12)  # unnoticed yet
-    assert not bench.step(), "EEXIST contradicts the book"
+    assert not bench.step(), "EEXIST contradicts the FIB table"
     bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert "protocol bird" in bench.failure_of(A)
     assert bench.kernel.routes[A].protocol == 12
 
 
 def test_a_route_deleted_by_hand_comes_back(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     (gone,) = bench.kernel.lose([A])
     drift = bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
     assert drift is not None
     assert drift.what == "deleted"
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
     assert bench.fib_tables.counts.repaired == 1
 
 
 def test_a_route_changed_by_hand_is_replaced(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     changed = bench.kernel.put(A, via("192.0.2.66"), 205)
     drift = bench.fib_tables.route_changed(changed, bench.now, is_removed=False, is_replacing=True)
     assert drift is not None
     assert drift.what == "changed"
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {A: via("192.0.2.1")}
     assert bench.kernel.writes[-1].kind is OpKind.REPLACE
 
 
 def test_a_silent_loss_is_found_by_a_dump(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.kernel.lose([A])
     bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert A in bench.kernel.ours()
     assert bench.fib_tables.counts.repaired == 1
 
@@ -233,7 +233,7 @@ def test_a_refused_route_is_visible_retried_with_backoff_and_stops_nobody_else(
     assert bench.fib_tables.plan(bench.now) == [], "held back"
     assert bench.fib_tables.retry_at() < math.inf
     bench.now += 1
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, B}
     assert bench.failure_of(A) == ""
     assert bench.kernel.unconsumed == []
@@ -260,7 +260,7 @@ def test_a_link_event_retries_what_failed_at_once(bench: Bench) -> None:
     assert bench.failure_of(A)
     bench.kernel.down_links.clear()
     bench.fib_tables.retry_everything()
-    bench.settle()
+    bench.reconcile()
     assert A in bench.kernel.ours()
 
 
@@ -274,7 +274,7 @@ def test_a_failure_is_reported_once_and_so_is_the_recovery(bench: Bench) -> None
     assert bench.fib_tables.pop_report(100).failures == {}, "the same reason is no news"
     bench.kernel.down_links.clear()
     bench.now += 100
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.pop_report(100).recovered == (A,)
 
 
@@ -283,7 +283,7 @@ def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench)
         hop.ifindex in bench.kernel.down_links for hop in value.next_hops
     )
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     for _ in range(3):  # no matter how often within REPAIR_MEMORY_S
         bench.kernel.down_links.add(2)
         bench.kernel.lose([A])
@@ -294,7 +294,7 @@ def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench)
         assert bench.planned() == [], "another link changed"
         bench.kernel.down_links.clear()
         bench.fib_tables.retry_everything()
-        bench.settle()
+        bench.reconcile()
         assert A in bench.kernel.ours()
     assert bench.fib_tables.counts.repaired == 0
     assert bench.fib_tables.pop_changes().failures == {}, "the log has the link"
@@ -303,12 +303,12 @@ def test_what_went_with_its_link_waits_for_it_and_is_nobodys_doing(bench: Bench)
 def test_what_went_with_its_link_goes_elsewhere_at_once(bench: Bench) -> None:
     bench.fib_tables.is_over_dead_link = lambda value: value.next_hops[0].ifindex == 2
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.kernel.lose([A])
     bench.dump()
     bench.set_desired(A, via("198.51.100.1", ifindex=3))
     assert bench.planned() == [OpKind.INSTALL]
-    bench.settle()
+    bench.reconcile()
     assert not bench.failure_of(A)
 
 
@@ -320,7 +320,7 @@ def test_a_failure_that_ends_before_it_is_reported_is_no_news(bench: Bench) -> N
     assert len(bench.fib_tables.pop_report(1).failures) == 1
     bench.kernel.down_links.clear()
     bench.fib_tables.retry_everything()
-    bench.settle()
+    bench.reconcile()
     report = bench.fib_tables.pop_report(100)
     assert (report.failures, report.recovered) == ({}, (A,)), "of B nobody has heard"
 
@@ -328,33 +328,33 @@ def test_a_failure_that_ends_before_it_is_reported_is_no_news(bench: Bench) -> N
 def test_a_removal_of_what_is_gone_already_counts_as_done(bench: Bench) -> None:
     bench.fib_tables.open_gate()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.kernel.lose([A])
     bench.withdraw(A)
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.plan(bench.now) == []
     assert bench.failure_of(A) == ""
 
 
 def test_a_replace_of_what_is_gone_already_becomes_an_install(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.kernel.lose([A])
     bench.set_desired(A, via("192.0.2.2"))
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {A: via("192.0.2.2")}
 
 
 def test_ipv6_is_replaced_in_place_only_between_routes_through_gateways(bench: Bench) -> None:
     bench.set_desired(C, via("fe80::1"))
-    bench.settle()
+    bench.reconcile()
     bench.set_desired(C, via("fe80::1", "fe80::2"))
     assert bench.planned() == [OpKind.REPLACE]
-    bench.settle()
+    bench.reconcile()
     bench.set_desired(C, BLACKHOLE)
     kinds = bench.planned()
     assert kinds == [OpKind.REMOVE, OpKind.INSTALL]
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {C: BLACKHOLE}
 
 
@@ -362,34 +362,34 @@ def test_wishes_of_a_dead_engine_hold_until_the_next_one_is_in_sync(bench: Bench
     bench.set_desired(A, via("192.0.2.1"))
     bench.set_desired(B, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.begin_session()
     (gone,) = bench.kernel.lose([A])
     bench.fib_tables.route_changed(gone, bench.now, is_removed=True)
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, B}, "defended while no engine runs"
     writes = len(bench.kernel.writes)
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert len(bench.kernel.writes) == writes
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A}
 
 
 def test_a_changed_priority_moves_our_routes_to_the_new_keys(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     new = key("10.1.0.0/16", 300)
     bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A}, "no packet is without a route meanwhile"
     bench.set_desired(new, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, new}
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {new}
 
 
@@ -401,13 +401,13 @@ def test_a_table_that_is_removed_is_emptied_once_the_engine_is_in_sync_without_i
     for route in (A, other):
         bench.set_desired(route, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, other}
     bench.fib_tables.change_ownership(Ownership(205, A.priority, frozenset({254})))
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, other}
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A}
 
 
@@ -416,19 +416,19 @@ def test_routes_that_an_earlier_run_left_in_a_table_that_is_added_wait_for_the_e
 ) -> None:
     left, stale = A._replace(table_id=100), B._replace(table_id=100)
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.change_ownership(Ownership(205, A.priority, frozenset({254, 100})))
     for route in (left, stale):
         bench.fib_tables.route_changed(
             KernelRoute(route, 205, via("192.0.2.1")), 0.0, is_removed=False
         )
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.stale_count == 2, "nothing is removed before the engine is in sync"
     bench.set_desired(left, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.stale_count == 1
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.stale_count == 0
 
 
@@ -436,43 +436,43 @@ def test_a_priority_that_is_changed_back_keeps_the_routes(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.set_desired(B, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     before = Ownership(205, A.priority, frozenset({254}))
     bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
     bench.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.change_ownership(before)
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A}, "B was not requested again"
 
 
 def test_an_engine_that_dies_during_a_move_leaves_no_old_route(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     new = key("10.1.0.0/16", 300)
     bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
     bench.fib_tables.begin_session()
     bench.set_desired(new, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, new}
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {new}
 
 
 def test_a_daemon_that_stops_during_a_move_removes_both(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.fib_tables.open_gate()
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.change_ownership(Ownership(205, 300, frozenset({254})))
     bench.set_desired(key("10.1.0.0/16", 300), via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.clear_desired()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {}
 
 
@@ -481,19 +481,19 @@ def test_decoupled_routes_leave_the_kernel_and_come_back_as_they_are_wanted_by_t
 ) -> None:
     for route in (A, B):
         bench.set_desired(route, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.decouple()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {}, "the gate keeps none of them: somebody asked for this"
     assert bench.fib_tables.totals[:2] == (2, 0)
     bench.withdraw(A)
     bench.set_desired(B, via("192.0.2.2"))
     bench.set_desired(C, BLACKHOLE)
-    bench.settle()
+    bench.reconcile()
     bench.dump()
     assert bench.kernel.ours() == {}
     bench.fib_tables.couple()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {B: via("192.0.2.2"), C: BLACKHOLE}
 
 
@@ -506,7 +506,7 @@ def test_what_a_dead_engine_wanted_while_decoupled_is_forgotten_at_the_next_gate
     bench.set_desired(B, via("192.0.2.1"))
     bench.fib_tables.open_gate()
     bench.fib_tables.couple()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {B}
 
 
@@ -514,9 +514,9 @@ def test_wanting_nothing_removes_all_of_ours_and_nothing_else(bench: Bench) -> N
     bench.kernel.put(B, via("192.0.2.1"), 12)
     bench.dump()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.fib_tables.clear_desired()
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.routes) == {B}
 
 
@@ -530,7 +530,7 @@ def test_routes_of_another_table_or_protocol_are_not_ours() -> None:
 
 def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     waits = []
     for _ in range(5):
         (gone,) = bench.kernel.lose([A])
@@ -540,7 +540,7 @@ def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench
             waits.append(retry_at - bench.now)
             assert "by another program" in bench.failure_of(A)
             bench.now = retry_at
-        bench.settle()
+        bench.reconcile()
         assert A in bench.kernel.ours()
         assert bench.failure_of(A) == ""
     assert waits == [0.5, 1.0, 2.0, 4.0]
@@ -553,7 +553,7 @@ def test_a_route_that_is_taken_away_again_and_again_is_put_back_ever_later(bench
 def test_what_is_notified_during_a_dump_is_newer_than_the_dump(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.set_desired(B, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
 
     def lose_one() -> None:
         (gone,) = bench.kernel.lose([A])
@@ -561,7 +561,7 @@ def test_what_is_notified_during_a_dump_is_newer_than_the_dump(bench: Bench) -> 
 
     bench.kernel.during_dump = lose_one
     assert bench.dump() == [], "the notification has told it already"
-    bench.settle()
+    bench.reconcile()
     assert set(bench.kernel.ours()) == {A, B}
     assert bench.kernel.unconsumed == []
 
@@ -571,14 +571,14 @@ def test_a_route_that_the_kernel_will_not_remove_is_tried_again_at_the_next_dump
 ) -> None:
     bench.fib_tables.open_gate()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     bench.withdraw(A)
     bench.kernel.refuse_next(OpKind.REMOVE, A, errno.EPERM)
-    bench.settle()
+    bench.reconcile()
     assert bench.planned() == [], "not at once"
     assert "cannot be removed" in bench.fib_tables.pop_changes().failures[A]
     bench.dump()
-    bench.settle()
+    bench.reconcile()
     assert bench.kernel.ours() == {}
 
 
@@ -587,15 +587,15 @@ def test_a_thousand_failures_delay_nobody_and_come_in_when_they_can(bench: Bench
     stuck = [key(f"10.{number >> 8}.{number & 255}.0/24") for number in range(1000)]
     for route in stuck:
         bench.set_desired(route, via("192.0.2.1", ifindex=9))
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.totals == (1000, 0, 1000, 0)
     writes = len(bench.kernel.writes)
     bench.set_desired(C, via("fe80::1"))
-    bench.settle()
+    bench.reconcile()
     assert len(bench.kernel.writes) == writes + 1
     bench.kernel.down_links.clear()
     bench.fib_tables.retry_everything()
-    bench.settle()
+    bench.reconcile()
     assert bench.fib_tables.totals == (1001, 1001, 0, 0)
 
 

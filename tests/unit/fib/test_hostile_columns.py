@@ -36,7 +36,7 @@ class Victim:
         self.kernel = FakeKernel()
         self.serial = 0
 
-    def say(
+    def update(
         self, family: Family, install: list[int], indices: list[int], remove: list[int]
     ) -> None:
         self.serial += 1
@@ -53,7 +53,7 @@ class Victim:
         for rows in update.install:
             self.fib_tables.set_desired(*rows)
 
-    def settle(self) -> None:
+    def reconcile(self) -> None:
         now = 100.0
         for _ in range(20):
             now += 1
@@ -61,7 +61,7 @@ class Victim:
             if not batches:
                 return
             assert self.fib_tables.record(batches, self.kernel.apply(batches), now)
-        raise AssertionError("the books do not come to rest")
+        raise AssertionError("the FIB tables never equal the kernel")
 
     def installed(self) -> dict[int, RouteType]:
         return {key.prefix.as_int: value.type for key, value in self.kernel.ours().items()}
@@ -71,20 +71,20 @@ def test_a_prefix_that_comes_twice_counts_once_and_the_last_word_holds() -> None
     for family in Family:
         victim = Victim()
         one, two = prefixes(family, 2)
-        victim.say(family, [one, two, one, one], [0, 1, 1, 2], [])
+        victim.update(family, [one, two, one, one], [0, 1, 1, 2], [])
         assert victim.fib_tables.totals[0] == 2
-        victim.settle()
+        victim.reconcile()
         assert victim.fib_tables.totals[:2] == (2, 2)
         assert victim.installed() == {one: TYPES[2], two: TYPES[1]}
-        victim.say(family, [], [], [one, one, two, one])
-        victim.settle()
+        victim.update(family, [], [], [one, one, two, one])
+        victim.reconcile()
         assert victim.fib_tables.totals[:2] == (0, 0)
 
 
 def test_removals_of_what_was_never_wanted_leave_nothing_behind() -> None:
     for family in Family:
         victim = Victim()
-        victim.say(family, [], [], prefixes(family, 5000) * 2)
+        victim.update(family, [], [], prefixes(family, 5000) * 2)
         assert victim.fib_tables.totals == (0, 0, 0, 0)
         assert victim.fib_tables.kernel_count == 0
         assert not victim.fib_tables.plan(100.0)
@@ -100,14 +100,14 @@ def test_random_columns_end_as_the_last_words_say() -> None:
             install = rng.choices(known, k=rng.randrange(30))
             indices = [rng.randrange(len(VALUES)) for _ in install]
             remove = rng.choices(known, k=rng.randrange(30))
-            victim.say(family, install, indices, remove)
+            victim.update(family, install, indices, remove)
             for key in remove:
                 wanted.pop(key, None)
             wanted.update(zip(install, indices, strict=True))
             assert victim.fib_tables.totals[0] == len(wanted)
             if rng.random() < 0.3:
-                victim.settle()
+                victim.reconcile()
         victim.fib_tables.open_gate()
-        victim.settle()
+        victim.reconcile()
         assert victim.fib_tables.totals == (len(wanted), len(wanted), 0, 0)
         assert victim.installed() == {key: TYPES[index] for key, index in wanted.items()}

@@ -30,7 +30,7 @@ def route(prefix: str, protocol: int = DHCP, priority: int = 100, table: int = 2
     return KernelRoute(RouteKey(table, Prefix.parse(prefix), 0, priority), protocol, BLACKHOLE)
 
 
-def told(importer: RouteImporter) -> tuple[list[str], list[str]]:
+def unsent_changes(importer: RouteImporter) -> tuple[list[str], list[str]]:
     """Everything that is still to be told: prefixes that are new, and prefixes that are gone."""
     install, remove = [], []
     while (changes := importer.pop_changes()) is not None:
@@ -68,9 +68,9 @@ def test_what_changes_twice_before_it_is_told_is_told_once() -> None:
     importer.set_desired([ANY])
     importer.changed(route("10.1.0.0/16"), is_removed=False)
     importer.changed(route("10.1.0.0/16"), is_removed=True)
-    assert told(importer) == ([], ["10.1.0.0/16"])
+    assert unsent_changes(importer) == ([], ["10.1.0.0/16"])
     importer.changed(route("10.1.0.0/16"), is_removed=True)
-    assert told(importer) == ([], []), "nothing was known of it"
+    assert unsent_changes(importer) == ([], []), "nothing was known of it"
 
 
 def test_a_new_engine_is_told_everything_in_pieces() -> None:
@@ -78,12 +78,12 @@ def test_a_new_engine_is_told_everything_in_pieces() -> None:
     importer.set_desired([ANY])
     for number in range(IMPORTED_CHANGES_MAX + 1):
         importer.changed(route(f"10.{number >> 8}.{number & 255}.0/24"), is_removed=False)
-    told(importer)
+    unsent_changes(importer)
     importer.begin_session()
     changes = importer.pop_changes()
     assert changes is not None
     assert len(changes.install) == IMPORTED_CHANGES_MAX
-    assert len(told(importer)[0]) == 1
+    assert len(unsent_changes(importer)[0]) == 1
 
 
 class Bench:
@@ -117,17 +117,17 @@ async def test_the_kernel_is_read_and_what_is_gone_is_gone(autojump_clock: MockC
         bench.put(seen)
     bench.sync.set_desired([ANY])
     async with bench.running():
-        assert told(bench.importer) == (["10.1.0.0/16", "2001:db8::/32"], [])
+        assert unsent_changes(bench.importer) == (["10.1.0.0/16", "2001:db8::/32"], [])
         bench.kernel.lose([first.key])
         bench.put(second, PROHIBIT)
         bench.sync.request_dump()
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.importer) == (["2001:db8::/32"], ["10.1.0.0/16"])
+        assert unsent_changes(bench.importer) == (["2001:db8::/32"], ["10.1.0.0/16"])
         bench.sync.set_desired([ANY._replace(protocol=BIRD)])
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.importer) == (["10.9.0.0/16"], ["2001:db8::/32"])
+        assert unsent_changes(bench.importer) == (["10.9.0.0/16"], ["2001:db8::/32"])
         bench.sync.set_desired([])
-        assert told(bench.importer) == ([], ["10.9.0.0/16"])
+        assert unsent_changes(bench.importer) == ([], ["10.9.0.0/16"])
 
 
 async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock) -> None:
@@ -141,7 +141,7 @@ async def test_what_is_notified_during_a_dump_is_newer(autojump_clock: MockClock
 
     bench.kernel.during_dump = meanwhile
     async with bench.running():
-        assert told(bench.importer) == (["10.2.0.0/16"], [])
+        assert unsent_changes(bench.importer) == (["10.2.0.0/16"], [])
 
 
 async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
@@ -151,22 +151,22 @@ async def test_a_failed_dump_keeps_what_was_known_and_is_repeated(
     bench.put(route("10.1.0.0/16"))
     bench.sync.set_desired([ANY])
     async with bench.running():
-        told(bench.importer)
+        unsent_changes(bench.importer)
         bench.kernel.refuse_dump = True
         bench.kernel.lose([route("10.1.0.0/16").key])
         bench.sync.request_dump()
         await trio.testing.wait_all_tasks_blocked()
-        assert told(bench.importer) == ([], [])
+        assert unsent_changes(bench.importer) == ([], [])
         assert len(bench.sink.events("netlink-error")) == 1
         await trio.sleep(2)
-        assert told(bench.importer) == ([], ["10.1.0.0/16"])
+        assert unsent_changes(bench.importer) == ([], ["10.1.0.0/16"])
 
 
 def test_a_changed_distance_is_news_without_a_dump() -> None:
     importer = RouteImporter()
     importer.set_desired([ANY])
     importer.changed(route("10.1.0.0/16"), is_removed=False)
-    told(importer)
+    unsent_changes(importer)
     importer.set_desired([ANY._replace(distance=20)])
     changes = importer.pop_changes()
     assert changes is not None
@@ -240,11 +240,13 @@ def test_a_route_that_cannot_be_expressed_is_not_imported() -> None:
     importer.set_desired([ANY])
     for left_out in (TOS, ENCAPSULATED, BROAD):
         importer.changed(left_out, is_removed=False)
-    assert told(importer) == ([], [])
+    assert unsent_changes(importer) == ([], [])
     importer.changed(route("2001:db8:e::/48"), is_removed=False)
-    assert told(importer) == (["2001:db8:e::/48"], [])
+    assert unsent_changes(importer) == (["2001:db8:e::/48"], [])
     importer.changed(ENCAPSULATED, is_removed=False)
-    assert told(importer) == ([], ["2001:db8:e::/48"]), "and one that becomes such is forgotten"
+    assert unsent_changes(importer) == ([], ["2001:db8:e::/48"]), (
+        "and one that becomes such is forgotten"
+    )
 
 
 def test_a_dump_counts_what_it_leaves_out() -> None:
@@ -293,5 +295,5 @@ def test_what_is_not_learned_for_its_object_or_its_destination_is_counted() -> N
         "through a nexthop object that cannot be expressed": 1,
         "link-local, loopback or multicast": 3,
     }
-    assert told(importer) == ([], [])
+    assert unsent_changes(importer) == ([], [])
     assert not importer.has_unknown_objects, "nothing is to be read once more"

@@ -16,7 +16,7 @@ STATIC, BIRD = 4, 12
 BETTER = key("10.1.0.0/16", 32)
 
 
-def told(fib_tables: FibTables) -> list[tuple[str, int, int]]:
+def reported(fib_tables: FibTables) -> list[tuple[str, int, int]]:
     return [
         (str(route.prefix), foreign.priority, foreign.protocol)
         for route, foreign in fib_tables.pop_preferred_foreign()
@@ -35,13 +35,13 @@ def notify(bench: Bench, route: KernelRoute, *, is_removed: bool = False) -> Non
 def test_a_better_foreign_route_is_told_once_and_left_alone(bench: Bench) -> None:
     bench.dump()
     bench.set_desired(A, via("192.0.2.1"))
-    bench.settle()
+    bench.reconcile()
     foreign = bench.kernel.put(BETTER, BLACKHOLE, STATIC)
     notify(bench, foreign)
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, STATIC)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, STATIC)]
     notify(bench, foreign)
     bench.dump()
-    assert told(bench.fib_tables) == []
+    assert reported(bench.fib_tables) == []
     assert bench.fib_tables.counts.shadowed == 1
     assert bench.kernel.routes[BETTER] == foreign
     assert bench.kernel.ours() == {A: via("192.0.2.1")}, "ours is there for the day it goes"
@@ -50,10 +50,10 @@ def test_a_better_foreign_route_is_told_once_and_left_alone(bench: Bench) -> Non
 def test_one_that_was_there_before_our_wish_is_told_with_it(bench: Bench) -> None:
     bench.kernel.put(BETTER, BLACKHOLE, BIRD)
     bench.dump()
-    assert told(bench.fib_tables) == []
+    assert reported(bench.fib_tables) == []
     bench.set_desired(A, via("192.0.2.1"))
     bench.set_desired(B, via("192.0.2.1"))
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
 
 
 def test_one_that_goes_and_comes_back_is_told_again(bench: Bench) -> None:
@@ -61,14 +61,14 @@ def test_one_that_goes_and_comes_back_is_told_again(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     foreign = bench.kernel.put(BETTER, BLACKHOLE, BIRD)
     bench.dump()
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
     bench.kernel.lose([BETTER])
     notify(bench, foreign, is_removed=True)
     notify(bench, foreign)
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
     bench.dump()  # it is not there: what was heard is older than this
     notify(bench, foreign)
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
 
 
 def test_a_worse_one_another_table_and_another_tos_are_no_shadow(bench: Bench) -> None:
@@ -79,7 +79,7 @@ def test_a_worse_one_another_table_and_another_tos_are_no_shadow(bench: Bench) -
         A._replace(priority=32, tos=16),
     ):
         notify(bench, KernelRoute(foreign, BIRD, BLACKHOLE))
-    assert told(bench.fib_tables) == []
+    assert reported(bench.fib_tables) == []
 
 
 def test_news_during_a_dump_is_newer_than_the_dump(bench: Bench) -> None:
@@ -89,9 +89,9 @@ def test_news_during_a_dump_is_newer_than_the_dump(bench: Bench) -> None:
     foreign = KernelRoute(BETTER, BIRD, BLACKHOLE)
     notify(bench, foreign)
     comparison.finish(bench.now)  # it had passed the place before the route came
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
     notify(bench, foreign)
-    assert told(bench.fib_tables) == []
+    assert reported(bench.fib_tables) == []
 
 
 def test_what_is_decoupled_is_not_shadowed(bench: Bench) -> None:
@@ -99,9 +99,9 @@ def test_what_is_decoupled_is_not_shadowed(bench: Bench) -> None:
     bench.set_desired(A, via("192.0.2.1"))
     bench.fib_tables.decouple()
     notify(bench, KernelRoute(BETTER, BIRD, BLACKHOLE))
-    assert told(bench.fib_tables) == []
+    assert reported(bench.fib_tables) == []
     bench.fib_tables.couple()
-    assert told(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
+    assert reported(bench.fib_tables) == [("10.1.0.0/16", 32, BIRD)]
 
 
 def test_so_many_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +140,8 @@ def test_everything_shadowed_has_been_told(
         routes = {number: held for number, held in routes.items() if held}
         if len(steps) % 2:
             preferred_foreign.reconcile(routes, ())
-        current = {number: told for number, told in current.items() if number in routes}
-        current = {number: told for number, told in current.items() if number in desired}
+        current = {number: reported for number, reported in current.items() if number in routes}
+        current = {number: reported for number, reported in current.items() if number in desired}
         for told_now in preferred_foreign.news:
             assert told_now.key not in current, "once"
             current[told_now.key] = told_now

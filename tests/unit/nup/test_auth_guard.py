@@ -48,88 +48,88 @@ class Station:
         self.guard = LinkGuard(random.Random(f"{address} {seed}"), lambda: 0.0)
         self.guard.ring = keys or ring()
 
-    def say(self, *tlvs: Tlv, now: float = 0.0) -> bytes:
+    def seal(self, *tlvs: Tlv, now: float = 0.0) -> bytes:
         payload = encode_tlvs(SENDERS[self.address], tlvs or (Goodbye(),))
         data = self.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, self.address, now)
         assert data is not None
         return data
 
-    def hear(self, data: bytes, source: Address, now: float = 0.0) -> Admission:
+    def admit(self, data: bytes, source: Address, now: float = 0.0) -> Admission:
         return self.guard.admit(data, decode(data), source, now)
 
-    def believe(self, other: Station) -> None:
+    def verify(self, other: Station) -> None:
         """Send a challenge to another station and accept its answer."""
-        asked = self.hear(other.say(), other.address)
+        asked = self.admit(other.seal(), other.address)
         assert isinstance(asked.answer, ChallengeRequest)
-        answer = other.hear(self.say(asked.answer), self.address)
+        answer = other.admit(self.seal(asked.answer), self.address)
         assert isinstance(answer.answer, ChallengeReply)
-        assert self.hear(other.say(answer.answer), other.address).is_proven_now
+        assert self.admit(other.seal(answer.answer), other.address).is_proven_now
 
 
-def believing(algorithm: Algorithm = Algorithm.HMAC_SHA256) -> tuple[Station, Station]:
+def verified_pair(algorithm: Algorithm = Algorithm.HMAC_SHA256) -> tuple[Station, Station]:
     keys = ring(key(algorithm=algorithm))
     a, b = Station(A, keys), Station(B, keys)
-    a.believe(b)
+    a.verify(b)
     return a, b
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_proven_sender_is_accepted_once_per_datagram(algorithm: Algorithm) -> None:
-    a, b = believing(algorithm)
-    data = b.say()
-    assert a.hear(data, B).refusal is None
-    assert a.hear(data, B).refusal is TraceCode.DROPPED_REPLAY
+    a, b = verified_pair(algorithm)
+    data = b.seal()
+    assert a.admit(data, B).refusal is None
+    assert a.admit(data, B).refusal is TraceCode.DROPPED_REPLAY
 
 
 def test_datagrams_may_overtake_each_other_within_the_window() -> None:
-    a, b = believing()
-    sent = [b.say() for _ in range(REPLAY_WINDOW + 1)]
-    assert a.hear(sent[-1], B).refusal is None
-    assert a.hear(sent[1], B).refusal is None
-    assert a.hear(sent[0], B).refusal is TraceCode.DROPPED_REPLAY  # below the window
+    a, b = verified_pair()
+    sent = [b.seal() for _ in range(REPLAY_WINDOW + 1)]
+    assert a.admit(sent[-1], B).refusal is None
+    assert a.admit(sent[1], B).refusal is None
+    assert a.admit(sent[0], B).refusal is TraceCode.DROPPED_REPLAY  # below the window
 
 
 def test_datagrams_sent_before_the_proof_are_not_accepted() -> None:
     keys = ring()
     a, b = Station(A, keys), Station(B, keys)
-    early = b.say()
-    a.believe(b)
-    assert a.hear(early, B).refusal is TraceCode.DROPPED_REPLAY
+    early = b.seal()
+    a.verify(b)
+    assert a.admit(early, B).refusal is TraceCode.DROPPED_REPLAY
 
 
 def test_a_new_boot_has_to_prove_itself_and_the_old_one_is_not_accepted_again() -> None:
-    a, b = believing()
-    recorded = b.say()
+    a, b = verified_pair()
+    recorded = b.seal()
     reborn = Station(B, seed=2)
-    assert a.hear(reborn.say(), B).refusal is TraceCode.DROPPED_UNPROVEN
+    assert a.admit(reborn.seal(), B).refusal is TraceCode.DROPPED_UNPROVEN
     later = Station(B, seed=2)
-    a.hear(recorded, B)
-    asked = a.hear(later.say(), B, now=1.0)
+    a.admit(recorded, B)
+    asked = a.admit(later.seal(), B, now=1.0)
     assert asked.answer is not None
-    answer = later.hear(a.say(asked.answer), A).answer
+    answer = later.admit(a.seal(asked.answer), A).answer
     assert answer is not None
-    assert a.hear(later.say(answer), B, now=1.0).is_proven_now
-    assert a.hear(recorded, B, now=1.0).refusal is TraceCode.DROPPED_UNPROVEN
+    assert a.admit(later.seal(answer), B, now=1.0).is_proven_now
+    assert a.admit(recorded, B, now=1.0).refusal is TraceCode.DROPPED_UNPROVEN
 
 
 def test_a_recorded_answer_proves_nothing() -> None:
     keys = ring()
     a, b = Station(A, keys), Station(B, keys)
-    asked = a.hear(b.say(), B)
+    asked = a.admit(b.seal(), B)
     assert asked.answer is not None
-    answer = b.hear(a.say(asked.answer), A).answer
+    answer = b.admit(a.seal(asked.answer), A).answer
     assert answer is not None
-    recorded = b.say(answer)
-    assert a.hear(recorded, B).is_proven_now
+    recorded = b.seal(answer)
+    assert a.admit(recorded, B).is_proven_now
     fresh = Station(A, keys, seed=9)
-    fresh.hear(b.say(), B)
-    assert fresh.hear(recorded, B).refusal is TraceCode.DROPPED_UNPROVEN
+    fresh.admit(b.seal(), B)
+    assert fresh.admit(recorded, B).refusal is TraceCode.DROPPED_UNPROVEN
 
 
 def test_a_sender_is_not_challenged_more_often_than_every_interval() -> None:
     keys = ring()
     a, b = Station(A, keys), Station(B, keys)
-    asked = [a.hear(b.say(), B, now=number / 100).answer for number in range(100)]
+    asked = [a.admit(b.seal(), B, now=number / 100).answer for number in range(100)]
     assert sum(answer is not None for answer in asked) == 4
 
 
@@ -144,23 +144,23 @@ def test_a_sender_is_not_challenged_more_often_than_every_interval() -> None:
 )
 def test_another_key_is_not_accepted(keys: KeyRing, code: TraceCode) -> None:
     a, b = Station(A), Station(B, keys)
-    assert a.hear(b.say(), B).refusal is code
+    assert a.admit(b.seal(), B).refusal is code
 
 
 def test_the_source_address_is_signed() -> None:
-    a, b = believing()
-    assert a.hear(b.say(), Address.parse("fe80::3")).refusal is TraceCode.DROPPED_BAD_MAC
+    a, b = verified_pair()
+    assert a.admit(b.seal(), Address.parse("fe80::3")).refusal is TraceCode.DROPPED_BAD_MAC
 
 
 def test_unsigned_messages_are_accepted_in_the_transition_mode_only() -> None:
     a, b = Station(A), Station(B)
     b.guard.ring = None
-    assert a.hear(b.say(), B).refusal is TraceCode.DROPPED_UNSIGNED
+    assert a.admit(b.seal(), B).refusal is TraceCode.DROPPED_UNSIGNED
     a.guard.accepts_unsigned = True
-    assert a.hear(b.say(), B).refusal is None
-    assert a.hear(b.say(ChallengeReply(1)), B).refusal is TraceCode.DROPPED_UNSIGNED
+    assert a.admit(b.seal(), B).refusal is None
+    assert a.admit(b.seal(ChallengeReply(1)), B).refusal is TraceCode.DROPPED_UNSIGNED
     wrong = Station(B, ring(key(secret=b"another secret!!")))
-    assert a.hear(wrong.say(), B).refusal is TraceCode.DROPPED_BAD_MAC
+    assert a.admit(wrong.seal(), B).refusal is TraceCode.DROPPED_BAD_MAC
 
 
 def test_the_youngest_key_is_sent_with_and_each_is_accepted_in_its_time() -> None:
@@ -184,7 +184,7 @@ def test_the_youngest_key_is_sent_with_and_each_is_accepted_in_its_time() -> Non
 
 def test_when_the_last_key_has_ended_nothing_is_sent() -> None:
     a = Station(A, ring(key(send=(0, 10))))
-    a.say(now=9)
+    a.seal(now=9)
     payload = encode_tlvs(SENDERS[A], (Goodbye(),))
     assert a.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, A, 10.0) is None
     assert a.guard.silenced == 1
@@ -197,20 +197,20 @@ def test_what_is_remembered_of_stations_is_bounded() -> None:
         source = Address(A.family, A.addr_bits + 100 + number)
         data = b.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, source, 0.0)
         assert data is not None
-        a.hear(data, source)
+        a.admit(data, source)
     assert len(a.guard._proven) + len(a.guard._unproven) == MAX_PEERS
 
 
 def test_a_proven_neighbor_is_not_forgotten_for_addresses_that_were_never_proven() -> None:
-    a, b = believing()
+    a, b = verified_pair()
     stranger = Station(B, seed=3)
     payload = encode_tlvs(SENDERS[B], (Goodbye(),))
     for number in range(2 * MAX_PEERS):
         source = Address(A.family, A.addr_bits + 100 + number)
         data = stranger.guard.seal(MessageType.CONTROL, HeaderFlag(0), 1, 0, payload, source, 0.0)
         assert data is not None
-        assert a.hear(data, source).refusal is TraceCode.DROPPED_UNPROVEN
-    assert a.hear(b.say(), B).refusal is None
+        assert a.admit(data, source).refusal is TraceCode.DROPPED_UNPROVEN
+    assert a.admit(b.seal(), B).refusal is None
 
 
 def proving_time(round_trip_s: float, replay_every_s: float) -> float | None:
@@ -218,20 +218,20 @@ def proving_time(round_trip_s: float, replay_every_s: float) -> float | None:
     datagrams."""
     keys = ring()
     a, b = Station(A, keys), Station(B, keys, seed=2)
-    recorded = Station(B, keys).say()
+    recorded = Station(B, keys).seal()
     under_way: list[tuple[float, bytes]] = []
     for step in range(int(20 / replay_every_s)):
         now = step * replay_every_s
         heard = [recorded, *(data for moment, data in under_way if moment <= now)]
         under_way = [(moment, data) for moment, data in under_way if moment > now]
         for data in heard:
-            said = a.hear(data, B, now=now)
+            said = a.admit(data, B, now=now)
             if said.is_proven_now:
                 return now
             if isinstance(said.answer, ChallengeRequest):
-                reply = b.hear(a.say(said.answer, now=now), A, now=now + round_trip_s / 2).answer
+                reply = b.admit(a.seal(said.answer, now=now), A, now=now + round_trip_s / 2).answer
                 if reply is not None:
-                    under_way.append((now + round_trip_s, b.say(reply)))
+                    under_way.append((now + round_trip_s, b.seal(reply)))
     return None
 
 
@@ -250,22 +250,22 @@ def test_a_challenge_that_is_not_answered_changes_its_nonce_and_accepts_the_last
     a, b = Station(A, keys), Station(B, keys)
     asked: list[int] = []
     for step in range(100):
-        answer = a.hear(b.say(), B, now=step * 0.31).answer
+        answer = a.admit(b.seal(), B, now=step * 0.31).answer
         assert isinstance(answer, ChallengeRequest)
         asked.append(answer.nonce)
     nonces = list(dict.fromkeys(asked))
     assert 3 <= len(nonces) <= 100 * 0.31 / NONCE_S + 1
     now = 100 * 0.31
-    assert a.hear(b.say(ChallengeReply(nonces[-3])), B, now=now).refusal is not TraceCode.PROVEN
-    assert a.hear(b.say(ChallengeReply(nonces[-2])), B, now=now).refusal is TraceCode.PROVEN
-    assert a.hear(b.say(ChallengeReply(nonces[-1])), B, now=now).refusal is not TraceCode.PROVEN
+    assert a.admit(b.seal(ChallengeReply(nonces[-3])), B, now=now).refusal is not TraceCode.PROVEN
+    assert a.admit(b.seal(ChallengeReply(nonces[-2])), B, now=now).refusal is TraceCode.PROVEN
+    assert a.admit(b.seal(ChallengeReply(nonces[-1])), B, now=now).refusal is not TraceCode.PROVEN
 
 
 def test_a_challenge_under_a_proven_index_is_answered_once() -> None:
-    a, b = believing()
-    request = b.say(ChallengeRequest(7))
-    assert isinstance(a.hear(request, B, now=1.0).answer, ChallengeReply)
-    assert a.hear(request, B, now=2.0).refusal is TraceCode.DROPPED_REPLAY
+    a, b = verified_pair()
+    request = b.seal(ChallengeRequest(7))
+    assert isinstance(a.admit(request, B, now=1.0).answer, ChallengeReply)
+    assert a.admit(request, B, now=2.0).refusal is TraceCode.DROPPED_REPLAY
 
 
 def recorded_challenges(lives: int, each: int = 1) -> list[bytes]:
@@ -274,7 +274,7 @@ def recorded_challenges(lives: int, each: int = 1) -> list[bytes]:
     recorded = []
     for life in range(lives):
         former = Station(B, seed=100 + life)
-        recorded += [former.say(ChallengeRequest(life << 16 | number)) for number in range(each)]
+        recorded += [former.seal(ChallengeRequest(life << 16 | number)) for number in range(each)]
     return recorded
 
 
@@ -288,11 +288,11 @@ def test_repeated_challenges_of_an_attacker_cost_a_starting_neighbor_no_answer(
     recorded = recorded_challenges(lives, each)
     for number in range(70, 100):  # they are repeated before b starts
         for data in recorded:
-            a.hear(data, B, now=number * 0.2 + phase * 0.002)
+            a.admit(data, B, now=number * 0.2 + phase * 0.002)
     start = 30.0
     for number, data in enumerate(recorded * (600 // len(recorded) + 1)):
-        a.hear(data, B, now=start - 0.2 + number * 0.0002)
-    asked = a.hear(b.say(ChallengeRequest(7)), B, now=start)
+        a.admit(data, B, now=start - 0.2 + number * 0.0002)
+    asked = a.admit(b.seal(ChallengeRequest(7)), B, now=start)
     assert asked.answer == ChallengeReply(7)
 
 
@@ -300,7 +300,7 @@ def test_a_repeated_challenge_is_answered_once() -> None:
     a = Station(A)
     recorded = recorded_challenges(ANSWERED_MAX, 3)
     answers = [
-        a.hear(data, B, now=round_ * 10.0 + number * 0.01).answer
+        a.admit(data, B, now=round_ * 10.0 + number * 0.01).answer
         for round_ in range(20)
         for number, data in enumerate(recorded)
     ]
@@ -311,7 +311,7 @@ def test_answers_to_an_address_have_a_rate() -> None:
     a = Station(A)
     recorded = recorded_challenges(2 * ANSWERED_MAX)
     answers = [
-        a.hear(data, B, now=(round_ * len(recorded) + number) / 10_000).answer
+        a.admit(data, B, now=(round_ * len(recorded) + number) / 10_000).answer
         for round_ in range(10)
         for number, data in enumerate(recorded)
     ]
@@ -321,7 +321,7 @@ def test_answers_to_an_address_have_a_rate() -> None:
 def test_a_repeated_request_is_answered_again() -> None:
     a, b = Station(A), Station(B)
     for number in range(10):
-        asked = a.hear(b.say(ChallengeRequest(7)), B, now=number * CHALLENGE_INTERVAL_S)
+        asked = a.admit(b.seal(ChallengeRequest(7)), B, now=number * CHALLENGE_INTERVAL_S)
         assert asked.answer == ChallengeReply(7)
 
 
@@ -329,7 +329,7 @@ def test_a_counter_without_a_signature_is_no_signature() -> None:
     a = Station(A)
     bare = Station(B)
     bare.guard.ring = None
-    assert a.hear(bare.say(ReplayCounter(1, 1)), B).refusal is TraceCode.DROPPED_UNSIGNED
+    assert a.admit(bare.seal(ReplayCounter(1, 1)), B).refusal is TraceCode.DROPPED_UNSIGNED
 
 
 def test_no_representation_shows_a_secret() -> None:
@@ -343,10 +343,10 @@ def test_the_signed_vectors_are_signed(name: str) -> None:
     data = bytes.fromhex(vector["hex"])
     reader = Station(A, ring(key(1), key(2, algorithm=Algorithm.BLAKE2S)))
     source = A if name == "signed-challenge" else B
-    admitted = reader.hear(data, source)
+    admitted = reader.admit(data, source)
     assert admitted.refusal in (TraceCode.DROPPED_UNPROVEN, TraceCode.CHALLENGE_ANSWERED)
     other = Address.parse("fe80::9")
-    assert reader.hear(data, other).refusal is TraceCode.DROPPED_BAD_MAC
+    assert reader.admit(data, other).refusal is TraceCode.DROPPED_BAD_MAC
 
 
 # Whole instances

@@ -29,12 +29,12 @@ def limited_table(limit: int) -> RouteTable:
     return table
 
 
-def tell(
+def refused_of(
     table: RouteTable, prefixes: list[Prefix], metric: int = 5, version: int = 1, now: float = 0.0
 ) -> int:
     """Return how many of these updates were refused for want of room."""
-    told = [RouteUpdate(prefix, metric, 0, False, ORIGIN, 1) for prefix in prefixes]
-    outcomes = table.accept_updates(NEIGHBOR, told, version, now)
+    advertise = [RouteUpdate(prefix, metric, 0, False, ORIGIN, 1) for prefix in prefixes]
+    outcomes = table.accept_updates(NEIGHBOR, advertise, version, now)
     refused = [each for each in outcomes if each.verdict is UpdateVerdict.TABLE_FULL]
     return sum(len(outcome.prefixes) for outcome in refused)
 
@@ -51,19 +51,19 @@ def test_all_neighbors_together_fill_no_more_than_there_is_room_for(
         table.set_path(key, Path(10, frozenset(Family)), 0.0)
         table.counts.set_limit(key, 100)
 
-    def told(key: NeighborKey, prefixes: list[Prefix], metric: int, version: int) -> None:
+    def advertise(key: NeighborKey, prefixes: list[Prefix], metric: int, version: int) -> None:
         updates = [RouteUpdate(prefix, metric, 0, False, ORIGIN, 1) for prefix in prefixes]
         table.accept_updates(key, updates, version, 0.0)
 
-    told(others[0], PREFIXES[:6], 5, 1)
-    told(others[1], PREFIXES[:6], 5, 1)
+    advertise(others[0], PREFIXES[:6], 5, 1)
+    advertise(others[1], PREFIXES[:6], 5, 1)
     assert [table.counts.reachable(key) for key in others] == [6, 2]
     assert table.counts.refused(others[1]) == 4
     assert not table.counts.has_room_again(others[1])
-    told(others[0], PREFIXES[:6], METRIC_INFINITY, 2)
-    told(others[0], PREFIXES[6:], METRIC_INFINITY, 3)
+    advertise(others[0], PREFIXES[:6], METRIC_INFINITY, 2)
+    advertise(others[0], PREFIXES[6:], METRIC_INFINITY, 3)
     assert table._learned.tombstones <= 2 * 8
-    told(others[1], PREFIXES[2:6], 5, 2)
+    advertise(others[1], PREFIXES[2:6], 5, 2)
     assert table.counts.total + table._learned.tombstones <= 2 * 8
     table.remove_neighbor(others[0], 0.0)
     assert table.counts.has_room_again(others[1])
@@ -126,32 +126,34 @@ def row(wire: FakeWire, node: Node) -> NeighborRow:
 
 def test_prefixes_beyond_the_limit_are_refused_and_the_others_are_learned() -> None:
     table = limited_table(8)
-    assert tell(table, PREFIXES[:10]) == 2
+    assert refused_of(table, PREFIXES[:10]) == 2
     assert list(table.selections()) == PREFIXES[:8]
-    assert tell(table, PREFIXES[:8], metric=7, version=2) == 0, "what is known changes as ever"
+    assert refused_of(table, PREFIXES[:8], metric=7, version=2) == 0, (
+        "what is known changes as ever"
+    )
     assert table.selections()[PREFIXES[0]].metric == 17
-    assert tell(table, PREFIXES[7:8], METRIC_INFINITY, version=3) == 0
-    assert tell(table, PREFIXES[10:12], version=4) == 1
+    assert refused_of(table, PREFIXES[7:8], METRIC_INFINITY, version=3) == 0
+    assert refused_of(table, PREFIXES[10:12], version=4) == 1
     assert table.counts.reachable(NEIGHBOR) == 8
     assert table.counts.refused(NEIGHBOR) == 3
 
 
 def test_a_retracted_prefix_that_is_advertised_again_counts_like_any_other() -> None:
     table = limited_table(8)
-    tell(table, PREFIXES[:8])
-    tell(table, PREFIXES[:1], METRIC_INFINITY, version=2)
-    tell(table, PREFIXES[8:9], version=3)
-    assert tell(table, PREFIXES[:1], version=4) == 1
+    refused_of(table, PREFIXES[:8])
+    refused_of(table, PREFIXES[:1], METRIC_INFINITY, version=2)
+    refused_of(table, PREFIXES[8:9], version=3)
+    assert refused_of(table, PREFIXES[:1], version=4) == 1
 
 
 def test_retractions_that_are_remembered_are_bounded_too() -> None:
     table = limited_table(5)
-    tell(table, PREFIXES, METRIC_INFINITY)
+    refused_of(table, PREFIXES, METRIC_INFINITY)
     assert len(table._learned.prefixes_of(NEIGHBOR)) == 10
-    assert tell(table, PREFIXES[10:], version=2) == 10, "all that may be known is known"
+    assert refused_of(table, PREFIXES[10:], version=2) == 10, "all that may be known is known"
     assert table.counts.refused(NEIGHBOR) == 10, "a retraction asks for no table"
     table.collect(TOMBSTONE_S)
-    assert tell(table, PREFIXES[10:], version=3, now=TOMBSTONE_S) == 5
+    assert refused_of(table, PREFIXES[10:], version=3, now=TOMBSTONE_S) == 5
 
 
 def test_a_neighbor_over_the_limit_is_named_once_and_counted() -> None:

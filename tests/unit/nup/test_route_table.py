@@ -32,7 +32,7 @@ def learned(table: RouteTable) -> list[tuple[Prefix, NeighborKey, LearnedRoute, 
     return sorted(row for prefix in table.prefixes() for row in table.learned_of(prefix))
 
 
-class Told:
+class AdvertisedTable:
     """A table with two neighbors at cost 10, and updates with increasing versions."""
 
     def __init__(self) -> None:
@@ -66,207 +66,219 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def advertise() -> AdvertisedTable:
+    return AdvertisedTable()
 
 
-def test_the_lowest_total_metric_is_selected(told: Told) -> None:
-    told(B, 30)
-    told(C, 20)
-    assert told.chosen() == (30, (C,))
+def test_the_lowest_total_metric_is_selected(advertise: AdvertisedTable) -> None:
+    advertise(B, 30)
+    advertise(C, 20)
+    assert advertise.chosen() == (30, (C,))
 
 
-def test_equal_routes_are_used_together_in_order(told: Told) -> None:
-    told(C, 20)
-    told(B, 20)
-    assert told.chosen() == (30, (B, C))
+def test_equal_routes_are_used_together_in_order(advertise: AdvertisedTable) -> None:
+    advertise(C, 20)
+    advertise(B, 20)
+    assert advertise.chosen() == (30, (B, C))
 
 
-def test_equal_routes_of_different_seqnos_or_origins_are_not_mixed(told: Told) -> None:
-    told(B, 20)
-    told(C, 20, seqno=2)
-    assert told.chosen() == (30, (C,))
+def test_equal_routes_of_different_seqnos_or_origins_are_not_mixed(
+    advertise: AdvertisedTable,
+) -> None:
+    advertise(B, 20)
+    advertise(C, 20, seqno=2)
+    assert advertise.chosen() == (30, (C,))
 
 
-def test_internal_is_preferred_to_external_whatever_the_metric(told: Told) -> None:
-    told(B, 5, is_external=True, origin=Address.parse("10.255.0.8"))
-    told(C, 50)
-    assert told.chosen() == (60, (C,))
+def test_internal_is_preferred_to_external_whatever_the_metric(advertise: AdvertisedTable) -> None:
+    advertise(B, 5, is_external=True, origin=Address.parse("10.255.0.8"))
+    advertise(C, 50)
+    assert advertise.chosen() == (60, (C,))
 
 
 def test_an_alternate_that_is_not_nearer_than_we_ever_were_is_kept_but_not_used(
-    told: Told,
+    advertise: AdvertisedTable,
 ) -> None:
-    told(B, 10)  # our feasibility distance is 20
-    assert told(C, 20) is UpdateVerdict.UNFEASIBLE
-    told(B, METRIC_INFINITY)
-    assert told.chosen() is None
+    advertise(B, 10)  # our feasibility distance is 20
+    assert advertise(C, 20) is UpdateVerdict.UNFEASIBLE
+    advertise(B, METRIC_INFINITY)
+    assert advertise.chosen() is None
 
 
-def test_a_feasible_alternate_takes_over_at_once(told: Told) -> None:
-    told(B, 10)
-    assert told(C, 19) is UpdateVerdict.ACCEPTED
-    told(B, METRIC_INFINITY)
-    assert told.chosen() == (29, (C,))
-    assert told.table.pop_requests(100.0) == []
+def test_a_feasible_alternate_takes_over_at_once(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    assert advertise(C, 19) is UpdateVerdict.ACCEPTED
+    advertise(B, METRIC_INFINITY)
+    assert advertise.chosen() == (29, (C,))
+    assert advertise.table.pop_requests(100.0) == []
 
 
-def test_a_grown_metric_keeps_the_route_since_the_old_claim_still_holds(told: Told) -> None:
-    told(B, 10)
-    assert told(B, 500) is UpdateVerdict.ACCEPTED
-    assert told.chosen() == (510, (B,))
+def test_a_grown_metric_keeps_the_route_since_the_old_claim_still_holds(
+    advertise: AdvertisedTable,
+) -> None:
+    advertise(B, 10)
+    assert advertise(B, 500) is UpdateVerdict.ACCEPTED
+    assert advertise.chosen() == (510, (B,))
 
 
-def test_a_retraction_voids_the_claim(told: Told) -> None:
-    told(B, 10)
-    told(B, METRIC_INFINITY)
-    assert told(B, 500) is UpdateVerdict.UNFEASIBLE
-    assert told.chosen() is None
+def test_a_retraction_voids_the_claim(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(B, METRIC_INFINITY)
+    assert advertise(B, 500) is UpdateVerdict.UNFEASIBLE
+    assert advertise.chosen() is None
 
 
-def test_a_newer_seqno_makes_any_metric_feasible(told: Told) -> None:
-    told(B, 10)
-    told(B, METRIC_INFINITY)
-    assert told(C, 500, seqno=2) is UpdateVerdict.ACCEPTED
-    assert told.chosen() == (510, (C,))
+def test_a_newer_seqno_makes_any_metric_feasible(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(B, METRIC_INFINITY)
+    assert advertise(C, 500, seqno=2) is UpdateVerdict.ACCEPTED
+    assert advertise.chosen() == (510, (C,))
 
 
-def test_starvation_requests_the_next_seqno_repeatedly(told: Told) -> None:
-    told(B, 10)
-    told(C, 30)
-    told(B, METRIC_INFINITY, now=1.0)
-    assert told.table.pop_requests(1.0) == []
-    ((key, request),) = told.table.pop_requests(1.0 + REQUEST_DELAY_S)
+def test_starvation_requests_the_next_seqno_repeatedly(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(C, 30)
+    advertise(B, METRIC_INFINITY, now=1.0)
+    assert advertise.table.pop_requests(1.0) == []
+    ((key, request),) = advertise.table.pop_requests(1.0 + REQUEST_DELAY_S)
     assert (key, request.origin, request.seqno) == (C, ORIGIN, 2)
-    assert told.table.pop_requests(1.0 + REQUEST_RETRY_S) == []
-    assert len(told.table.pop_requests(1.0 + REQUEST_DELAY_S + REQUEST_RETRY_S)) == 1
-    told(C, 30, seqno=2, now=2.0)
-    assert told.chosen() == (40, (C,))
-    assert told.table.pop_requests(100.0) == []
+    assert advertise.table.pop_requests(1.0 + REQUEST_RETRY_S) == []
+    assert len(advertise.table.pop_requests(1.0 + REQUEST_DELAY_S + REQUEST_RETRY_S)) == 1
+    advertise(C, 30, seqno=2, now=2.0)
+    assert advertise.chosen() == (40, (C,))
+    assert advertise.table.pop_requests(100.0) == []
 
 
-def test_a_better_route_that_is_not_feasible_is_requested_too(told: Told) -> None:
-    told(B, 10)
-    told(C, 30)
-    told(B, 100)
-    assert told.chosen() == (110, (B,))
-    ((key, _),) = told.table.pop_requests(1.0)
+def test_a_better_route_that_is_not_feasible_is_requested_too(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(C, 30)
+    advertise(B, 100)
+    assert advertise.chosen() == (110, (B,))
+    ((key, _),) = advertise.table.pop_requests(1.0)
     assert key == C
 
 
-def test_a_request_that_loses_its_point_within_its_delay_is_never_sent(told: Told) -> None:
-    told(B, 10)
-    told(C, 30)
-    told(B, METRIC_INFINITY)
-    told(C, METRIC_INFINITY)
-    assert told.table.pop_requests(100.0) == []
+def test_a_request_that_loses_its_point_within_its_delay_is_never_sent(
+    advertise: AdvertisedTable,
+) -> None:
+    advertise(B, 10)
+    advertise(C, 30)
+    advertise(B, METRIC_INFINITY)
+    advertise(C, METRIC_INFINITY)
+    assert advertise.table.pop_requests(100.0) == []
 
 
-def test_an_older_version_is_ignored_and_a_repeated_one_harmless(told: Told) -> None:
-    told(B, 10, version=5)
-    assert told(B, 3, version=4) is UpdateVerdict.OLD_VERSION
-    assert told(B, 10, version=5) is UpdateVerdict.ACCEPTED
-    assert told.chosen() == (20, (B,))
+def test_an_older_version_is_ignored_and_a_repeated_one_harmless(
+    advertise: AdvertisedTable,
+) -> None:
+    advertise(B, 10, version=5)
+    assert advertise(B, 3, version=4) is UpdateVerdict.OLD_VERSION
+    assert advertise(B, 10, version=5) is UpdateVerdict.ACCEPTED
+    assert advertise.chosen() == (20, (B,))
 
 
-def test_a_retraction_is_not_undone_by_an_older_update_that_arrives_later(told: Told) -> None:
-    told(B, METRIC_INFINITY, version=8)
-    assert told(B, 10, version=7) is UpdateVerdict.OLD_VERSION
-    assert told.chosen() is None
+def test_a_retraction_is_not_undone_by_an_older_update_that_arrives_later(
+    advertise: AdvertisedTable,
+) -> None:
+    advertise(B, METRIC_INFINITY, version=8)
+    assert advertise(B, 10, version=7) is UpdateVerdict.OLD_VERSION
+    assert advertise.chosen() is None
 
 
-def test_tombstones_and_distances_are_dropped_in_time(told: Told) -> None:
-    told(B, 10, now=0.0)
-    told(B, METRIC_INFINITY, now=1.0)
-    told.table.collect(1.0 + UNADVERTISED_S)
-    told.table.collect(1.0 + TOMBSTONE_S)
-    assert told(B, 50, version=9, now=130.0) is UpdateVerdict.UNFEASIBLE
-    told(B, METRIC_INFINITY, version=10, now=131.0)
-    told.table.collect(1.0 + SOURCE_GC_S)
-    assert told(C, 50, now=182.0) is UpdateVerdict.ACCEPTED
-    assert told.chosen() == (60, (C,))
+def test_tombstones_and_distances_are_dropped_in_time(advertise: AdvertisedTable) -> None:
+    advertise(B, 10, now=0.0)
+    advertise(B, METRIC_INFINITY, now=1.0)
+    advertise.table.collect(1.0 + UNADVERTISED_S)
+    advertise.table.collect(1.0 + TOMBSTONE_S)
+    assert advertise(B, 50, version=9, now=130.0) is UpdateVerdict.UNFEASIBLE
+    advertise(B, METRIC_INFINITY, version=10, now=131.0)
+    advertise.table.collect(1.0 + SOURCE_GC_S)
+    assert advertise(C, 50, now=182.0) is UpdateVerdict.ACCEPTED
+    assert advertise.chosen() == (60, (C,))
 
 
-def test_a_selected_source_is_never_collected(told: Told) -> None:
-    told(B, 10)
-    told.table.collect(10 * SOURCE_GC_S)
-    assert told(C, 20) is UpdateVerdict.UNFEASIBLE
+def test_a_selected_source_is_never_collected(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise.table.collect(10 * SOURCE_GC_S)
+    assert advertise(C, 20) is UpdateVerdict.UNFEASIBLE
 
 
-def test_our_own_route_is_refused_when_received(told: Told) -> None:
-    assert told(B, 10, origin=OURS) is UpdateVerdict.OWN_ORIGIN
-    assert told.chosen() is None
+def test_our_own_route_is_refused_when_received(advertise: AdvertisedTable) -> None:
+    assert advertise(B, 10, origin=OURS) is UpdateVerdict.OWN_ORIGIN
+    assert advertise.chosen() is None
 
 
-def test_a_route_that_no_next_hop_can_carry_is_not_selected(told: Told) -> None:
-    told.table.set_path(B, Path(10, frozenset({Family.IPV6})), 0.0)
-    told(B, 10)
-    assert told.chosen() is None
+def test_a_route_that_no_next_hop_can_carry_is_not_selected(advertise: AdvertisedTable) -> None:
+    advertise.table.set_path(B, Path(10, frozenset({Family.IPV6})), 0.0)
+    advertise(B, 10)
+    assert advertise.chosen() is None
 
 
-def test_a_changed_cost_changes_the_choice(told: Told) -> None:
-    told(B, 10)
-    told(C, 12)
-    told.table.set_path(B, Path(100, BOTH), 1.0)
-    assert told.chosen() == (22, (C,))
+def test_a_changed_cost_changes_the_choice(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(C, 12)
+    advertise.table.set_path(B, Path(100, BOTH), 1.0)
+    assert advertise.chosen() == (22, (C,))
 
 
-def test_metrics_saturate_at_infinity(told: Told) -> None:
+def test_metrics_saturate_at_infinity(advertise: AdvertisedTable) -> None:
     assert add_cost(METRIC_INFINITY - 5, 10) == METRIC_INFINITY
-    told(B, METRIC_INFINITY - 5)
-    assert told.chosen() is None
+    advertise(B, METRIC_INFINITY - 5)
+    assert advertise.chosen() is None
 
 
 def test_stale_routes_are_used_until_swept_and_updates_to_them_wait_for_the_sweep(
-    told: Told,
+    advertise: AdvertisedTable,
 ) -> None:
-    told(B, 10)
-    told.table.mark_stale(B, 1.0)
-    assert told(B, 300, version=1) is UpdateVerdict.PARKED
-    assert told.chosen() == (20, (B,))
-    told.table.sweep_stale(B, 2.0)
-    assert told.chosen() is None  # 300 is no claim below 20, and the new life has forgotten the old
-    ((key, request),) = told.table.pop_requests(3.0)
+    advertise(B, 10)
+    advertise.table.mark_stale(B, 1.0)
+    assert advertise(B, 300, version=1) is UpdateVerdict.PARKED
+    assert advertise.chosen() == (20, (B,))
+    advertise.table.sweep_stale(B, 2.0)
+    assert (
+        advertise.chosen() is None
+    )  # 300 is no claim below 20, and the new life has forgotten the old
+    ((key, request),) = advertise.table.pop_requests(3.0)
     assert (key, request.seqno) == (B, 2)
 
 
-def test_a_stale_route_that_is_not_advertised_again_is_removed(told: Told) -> None:
-    told(B, 10)
-    told.table.mark_stale(B, 1.0)
-    told.table.sweep_stale(B, 2.0)
-    assert told.chosen() is None
+def test_a_stale_route_that_is_not_advertised_again_is_removed(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise.table.mark_stale(B, 1.0)
+    advertise.table.sweep_stale(B, 2.0)
+    assert advertise.chosen() is None
 
 
-def test_of_two_parked_updates_the_newer_version_counts(told: Told) -> None:
-    told(B, 10)
-    told.table.mark_stale(B, 1.0)
-    told(B, 8, version=3)
-    assert told(B, 6, version=2) is UpdateVerdict.OLD_VERSION
-    told.table.sweep_stale(B, 2.0)
-    assert told.chosen() == (18, (B,))
+def test_of_two_parked_updates_the_newer_version_counts(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise.table.mark_stale(B, 1.0)
+    advertise(B, 8, version=3)
+    assert advertise(B, 6, version=2) is UpdateVerdict.OLD_VERSION
+    advertise.table.sweep_stale(B, 2.0)
+    assert advertise.chosen() == (18, (B,))
 
 
-def test_a_removed_neighbor_leaves_nothing_behind(told: Told) -> None:
-    told(B, 10)
-    told.table.remove_neighbor(B, 1.0)
-    assert told.chosen() is None
-    assert learned(told.table) == []
-    assert told.table.counts.reachable(B) == 0
+def test_a_removed_neighbor_leaves_nothing_behind(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise.table.remove_neighbor(B, 1.0)
+    assert advertise.chosen() is None
+    assert learned(advertise.table) == []
+    assert advertise.table.counts.reachable(B) == 0
 
 
-def test_requests_are_passed_to_the_next_hop_and_never_back(told: Told) -> None:
-    told(B, 10)
-    told(C, 15)
+def test_requests_are_passed_to_the_next_hop_and_never_back(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    advertise(C, 15)
     request = SeqnoRequest(PREFIX, ORIGIN, 2, 5)
-    assert told.table.forwarders(request, C) == ([B], True)
-    assert told.table.forwarders(request, B) == ([C], False)
+    assert advertise.table.forwarders(request, C) == ([B], True)
+    assert advertise.table.forwarders(request, B) == ([C], False)
 
 
-def test_changes_are_reported_once(told: Told) -> None:
-    told(B, 10)
-    assert told.table.pop_changes() == [PREFIX]
-    told(C, 500)
-    assert told.table.pop_changes() == []
+def test_changes_are_reported_once(advertise: AdvertisedTable) -> None:
+    advertise(B, 10)
+    assert advertise.table.pop_changes() == [PREFIX]
+    advertise(C, 500)
+    assert advertise.table.pop_changes() == []
 
 
 # Runs: what is told alike is decided once, and differently known prefixes part company
@@ -316,8 +328,8 @@ def test_a_run_comes_to_the_same_as_its_updates_one_by_one() -> None:
     assert sorted(together.pop_requests(9.0)) == sorted(apart.pop_requests(9.0))
     assert sorted(seen[0], key=str) == sorted(seen[1], key=str)
     for key in (B, C):
-        told = [row for row in learned(together) if row[1] == key]
-        assert together.counts.reachable(key) == apart.counts.reachable(key) == len(told)
+        advertise = [row for row in learned(together) if row[1] == key]
+        assert together.counts.reachable(key) == apart.counts.reachable(key) == len(advertise)
     for table in tables:
         table.remove_neighbor(B, 4.0)
         table.collect(4.0 + SOURCE_GC_S + TOMBSTONE_S)

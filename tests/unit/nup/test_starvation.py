@@ -47,7 +47,7 @@ def table() -> RouteTable:
     return table
 
 
-def tell(
+def advertise(
     table: RouteTable,
     key: NeighborKey,
     metric: int,
@@ -68,8 +68,8 @@ def through(table: RouteTable) -> tuple[NeighborKey, ...]:
 
 def steal_and_leave(table: RouteTable, ahead: int) -> None:
     """Have a neighbor claim another's prefix once, better than any other, and leave."""
-    tell(table, HONEST, 10, 100, 1, 0.0)
-    tell(table, LIAR, 0, 100 + ahead, 1, 0.5)
+    advertise(table, HONEST, 10, 100, 1, 0.0)
+    advertise(table, LIAR, 0, 100 + ahead, 1, 0.5)
     table.remove_neighbor(LIAR, 1.0)
 
 
@@ -96,12 +96,12 @@ def test_a_route_that_no_request_makes_feasible_is_used_when_the_distance_is_for
 
 @pytest.mark.parametrize("ahead", [REACH + 1, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 31) + 1])
 def test_a_claim_from_beyond_the_reach_takes_nothing_away(table: RouteTable, ahead: int) -> None:
-    tell(table, HONEST, 10, 100, 1, 0.0)
-    assert tell(table, LIAR, 0, 100 + ahead, 1, 0.5) == [UpdateVerdict.OUT_OF_REACH]
+    advertise(table, HONEST, 10, 100, 1, 0.0)
+    assert advertise(table, LIAR, 0, 100 + ahead, 1, 0.5) == [UpdateVerdict.OUT_OF_REACH]
     assert through(table) == (HONEST,)
     table.remove_neighbor(LIAR, 1.0)
     assert through(table) == (HONEST,)
-    assert tell(table, HONEST, 20, 101, 2, 1.0) == []
+    assert advertise(table, HONEST, 20, 101, 2, 1.0) == []
     assert through(table) == (HONEST,)
 
 
@@ -116,7 +116,7 @@ def test_the_choice_among_equals_does_not_depend_on_arrival(first: int) -> None:
         for number in range(3):
             table.set_path(keys[number], Path(10, frozenset()), 0.0)
         for number in [(shift + step) % 3 for step in range(3)]:
-            tell(table, keys[number], 5, seqnos[number], 1, 0.0)
+            advertise(table, keys[number], 5, seqnos[number], 1, 0.0)
         for number in range(3):
             table._paths[keys[number]] = Path(10, frozenset(Family))
         table.set_path(keys[0], Path(11, frozenset(Family)), 1.0)
@@ -150,47 +150,51 @@ def test_a_distance_is_not_dropped_before_every_link_has_the_replacement(table: 
 
 
 def test_an_update_that_was_overtaken_stays_too_late_however_late(table: RouteTable) -> None:
-    tell(table, HONEST, METRIC_INFINITY, 0, 9, 0.0)
+    advertise(table, HONEST, METRIC_INFINITY, 0, 9, 0.0)
     table.collect(TOMBSTONE_S)
-    assert tell(table, HONEST, 5, 100, 8, TOMBSTONE_S + 3) == [UpdateVerdict.OLD_VERSION]
+    assert advertise(table, HONEST, 5, 100, 8, TOMBSTONE_S + 3) == [UpdateVerdict.OLD_VERSION]
     other = Prefix.parse("198.51.100.0/24")
-    assert tell(table, HONEST, 5, 100, 8, 999.0, prefix=other) == [UpdateVerdict.OLD_VERSION]
-    assert tell(table, HONEST, 5, 100, 10, 999.0) == []
+    assert advertise(table, HONEST, 5, 100, 8, 999.0, prefix=other) == [UpdateVerdict.OLD_VERSION]
+    assert advertise(table, HONEST, 5, 100, 10, 999.0) == []
     table.mark_stale(HONEST, 1000.0)
     table.sweep_stale(HONEST, 1001.0)
-    assert tell(table, HONEST, 5, 101, 1, 1002.0) == [], "a new life counts anew"
+    assert advertise(table, HONEST, 5, 101, 1, 1002.0) == [], "a new life counts anew"
 
 
 def test_a_tombstone_stays_while_its_neighbors_stream_has_a_gap(table: RouteTable) -> None:
-    tell(table, HONEST, METRIC_INFINITY, 0, 9, 0.0)
+    advertise(table, HONEST, METRIC_INFINITY, 0, 9, 0.0)
     for number in range(1, 4):
         table.collect(number * TOMBSTONE_S, has_gap=lambda key: key == HONEST)
-        assert tell(table, HONEST, 5, 100, 8, number * TOMBSTONE_S) == [UpdateVerdict.OLD_VERSION]
+        assert advertise(table, HONEST, 5, 100, 8, number * TOMBSTONE_S) == [
+            UpdateVerdict.OLD_VERSION
+        ]
     other = Prefix.parse("198.51.100.0/24")
-    assert tell(table, HONEST, 5, 100, 8, 400.0, prefix=other) == []
+    assert advertise(table, HONEST, 5, 100, 8, 400.0, prefix=other) == []
     table.collect(4 * TOMBSTONE_S)
-    assert tell(table, HONEST, 5, 100, 10, 500.0) == []
+    assert advertise(table, HONEST, 5, 100, 10, 500.0) == []
 
 
 def test_ever_new_origins_fill_no_memory(table: RouteTable) -> None:
     """A neighbor that may advertise ten prefixes advertises one, with 5,000 origins."""
-    tell(table, HONEST, 50, 100, 1, 0.0)
+    advertise(table, HONEST, 50, 100, 1, 0.0)
     refused = 0
     for number in range(5000):
-        verdicts = tell(table, LIAR, 0, 1, number + 1, 1.0, by=origin(number))
+        verdicts = advertise(table, LIAR, 0, 1, number + 1, 1.0, by=origin(number))
         refused += verdicts == [UpdateVerdict.ORIGINS_FULL]
     assert len(table.distances) <= LEAST_PER_NEIGHBOR + 1
     assert refused >= 5000 - LEAST_PER_NEIGHBOR - 2
     assert table.counts.unremembered(LIAR) == refused
     assert table.counts.has_room_again(LIAR)
     assert through(table) == (HONEST,), "what it said before is not true any more"
-    assert tell(table, HONEST, 50, 100, 2, 2.0, by=origin(77_777)) == [], "others have their own"
+    assert advertise(table, HONEST, 50, 100, 2, 2.0, by=origin(77_777)) == [], (
+        "others have their own"
+    )
     now = 1.0
     for _ in range(2):
         now += SOURCE_GC_S
         table.collect(now)
     table.counts.clear_refused(LIAR)
-    assert tell(table, LIAR, 0, 1, 9999, now, by=origin(9999)) == []
+    assert advertise(table, LIAR, 0, 1, 9999, now, by=origin(9999)) == []
     assert through(table) == (LIAR,)
 
 

@@ -26,7 +26,7 @@ def hop(number: int, weight: int = 1) -> NextHop:
     return NextHop(Address.parse(f"10.0.{number >> 8}.{number & 255}"), 2, weight)
 
 
-def book_of(groups: int, members: int) -> NexthopTable:
+def objects_of(groups: int, members: int) -> NexthopTable:
     """A book with so many groups of the same next hops, in other weights."""
     fib_table = NexthopTable(205, is_enabled=True, is_link_up=lambda _ifindex: True)
     fib_table.read(())
@@ -39,7 +39,7 @@ def book_of(groups: int, members: int) -> NexthopTable:
 
 
 def test_an_answer_has_a_bounded_number_of_next_hops_and_several_have_all() -> None:
-    fib_table = book_of(groups=40, members=100)
+    fib_table = objects_of(groups=40, members=100)
     after, seen = 0, []
     while True:
         told = report_nexthops(fib_table.states_after(after), LOG)
@@ -55,7 +55,7 @@ def test_an_answer_has_a_bounded_number_of_next_hops_and_several_have_all() -> N
 
 
 def test_the_last_answer_costs_no_more_than_the_first() -> None:
-    fib_table = book_of(groups=200, members=20)
+    fib_table = objects_of(groups=200, members=20)
     first = operations(lambda: report_nexthops(fib_table.states_after(0), LOG))
     ids = [state.id for state in fib_table.states_after(0)]
     late = ids[-20]

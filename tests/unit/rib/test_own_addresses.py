@@ -10,7 +10,7 @@ from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Prefix
 from routed.rib.own_addresses import OwnAddresses
 from routed.rib.table import Rib
-from tests.unit.rib.test_table import ETH0, ETH1, hop, link, problem, settle, static
+from tests.unit.rib.test_table import ETH0, ETH1, hop, install_and_process, link, problem, static
 
 LO = link(1, "lo", "127.0.0.1/8", "203.0.113.1/24", "2001:db8:f::1/64", is_loopback=True)
 
@@ -44,15 +44,15 @@ def test_a_gateway_that_becomes_our_own_is_left_until_it_goes(
     rib: Rib, prefix: str, virtual: str, is_named: bool, holder: Interface
 ) -> None:
     via = f"{virtual}%eth0" if is_named else virtual
-    assert settle(rib, static(prefix, via)) == {prefix: (hop(virtual, 2),)}
+    assert install_and_process(rib, static(prefix, via)) == {prefix: (hop(virtual, 2),)}
     length = 128 if ":" in virtual else 32
     rib.link_changed(with_address(holder, f"{virtual}/{length}"))
-    assert settle(rib)[prefix] is None
+    assert install_and_process(rib)[prefix] is None
     assert problem(rib, prefix) == (
         f"{virtual} is an address of this router itself, on {holder.ifname}"
     )
     rib.link_changed(holder)
-    assert settle(rib)[prefix] == (hop(virtual, 2),)
+    assert install_and_process(rib)[prefix] == (hop(virtual, 2),)
 
 
 @pytest.mark.parametrize(
@@ -63,27 +63,32 @@ def test_of_several_gateways_only_the_own_one_is_left_out(
     rib: Rib, prefix: str, others: str
 ) -> None:
     own = others[:-1] + "1"
-    assert settle(rib, static(prefix, own, others)) == {prefix: (hop(others, 2),)}
+    assert install_and_process(rib, static(prefix, own, others)) == {prefix: (hop(others, 2),)}
     assert problem(rib, prefix) == f"{own} is an address of this router itself, on eth0"
 
 
 def test_a_link_local_address_is_own_on_its_link_only(rib: Rib) -> None:
     rib.link_changed(with_address(ETH1, "fe80::7/64"))
-    assert settle(rib, static("10.0.0.0/8", "fe80::7%eth0")) == {"10.0.0.0/8": (hop("fe80::7", 2),)}
-    assert settle(rib, static("10.0.0.0/8", "fe80::7%eth1"))["10.0.0.0/8"] is None
+    assert install_and_process(rib, static("10.0.0.0/8", "fe80::7%eth0")) == {
+        "10.0.0.0/8": (hop("fe80::7", 2),)
+    }
+    assert install_and_process(rib, static("10.0.0.0/8", "fe80::7%eth1"))["10.0.0.0/8"] is None
     assert "this router itself" in problem(rib, "10.0.0.0/8")
 
 
 def test_what_duplicate_address_detection_says_makes_no_difference(rib: Rib) -> None:
     rib.link_changed(with_address(ETH0, "2001:db8:1::9/64", is_usable=False))
-    assert settle(rib, static("2001:db8::/32", "2001:db8:1::9")).get("2001:db8::/32") is None
+    assert (
+        install_and_process(rib, static("2001:db8::/32", "2001:db8:1::9")).get("2001:db8::/32")
+        is None
+    )
     assert "this router itself" in problem(rib, "2001:db8::/32")
 
 
 def test_addresses_in_another_vrf_are_not_ours(rib: Rib) -> None:
     leaked = dataclasses.replace(with_address(ETH1, "192.0.2.9/24"), is_in_other_vrf=True)
     rib.link_changed(leaked)
-    assert settle(rib, static("10.0.0.0/8", "192.0.2.9%eth0"))["10.0.0.0/8"] == (
+    assert install_and_process(rib, static("10.0.0.0/8", "192.0.2.9%eth0"))["10.0.0.0/8"] == (
         hop("192.0.2.9", 2),
     )
 
@@ -91,14 +96,14 @@ def test_addresses_in_another_vrf_are_not_ours(rib: Rib) -> None:
 @pytest.mark.parametrize("via", ["203.0.113.9", "203.0.113.9%lo", "2001:db8:f::9"])
 def test_no_gateway_is_behind_the_loopback_link(rib: Rib, via: str) -> None:
     prefix = "2001:db8::/32" if ":" in via else "10.0.0.0/8"
-    settle(rib, static(prefix, via))
+    install_and_process(rib, static(prefix, via))
     assert "leads back to this router" in problem(rib, prefix)
 
 
 def test_onlink_is_no_way_around_it(rib: Rib) -> None:
     route = static("10.0.0.0/8", "192.0.2.1%eth0")
     (gateway,) = route.attributes.gateways
-    settle(rib, route._replace(gateways=(gateway._replace(is_onlink=True),)))
+    install_and_process(rib, route._replace(gateways=(gateway._replace(is_onlink=True),)))
     assert "this router itself" in problem(rib, "10.0.0.0/8")
 
 
@@ -134,39 +139,43 @@ TUNNEL = link(4, "tun4", "169.254.6.2/30")
 
 def test_an_ipv4_link_local_gateway_is_found_in_the_subnets_of_links(rib: Rib) -> None:
     """Q9: tunnels of AWS and Azure; nothing announces or routes 169.254.0.0/16."""
-    settle(rib, static("10.0.0.0/8", "169.254.6.1"))
+    install_and_process(rib, static("10.0.0.0/8", "169.254.6.1"))
     assert (
         problem(rib, "10.0.0.0/8")
         == "169.254.6.1 is not reachable: no route that routed knows covers it"
     )
     rib.link_changed(TUNNEL)
-    assert settle(rib) == {"10.0.0.0/8": (hop("169.254.6.1", 4),)}
+    assert install_and_process(rib) == {"10.0.0.0/8": (hop("169.254.6.1", 4),)}
     rib.link_changed(dataclasses.replace(TUNNEL, has_carrier=False))
-    assert settle(rib) == {"10.0.0.0/8": None}
+    assert install_and_process(rib) == {"10.0.0.0/8": None}
     rib.link_changed(TUNNEL)
-    settle(rib)
+    install_and_process(rib)
     disconnected = dataclasses.replace(TUNNEL.addresses[0], is_connected=False)
     rib.link_changed(dataclasses.replace(TUNNEL, addresses=(disconnected,)))
-    assert settle(rib) == {"10.0.0.0/8": None}
+    assert install_and_process(rib) == {"10.0.0.0/8": None}
 
 
 def test_an_ipv4_link_local_gateway_on_several_links_needs_the_link_named(rib: Rib) -> None:
     rib.link_changed(TUNNEL)
     rib.link_changed(link(5, "tun5", "169.254.6.2/30"))
-    settle(rib, static("10.0.0.0/8", "169.254.6.1"))
+    install_and_process(rib, static("10.0.0.0/8", "169.254.6.1"))
     assert problem(rib, "10.0.0.0/8") == (
         "169.254.6.1 is link-local, and on several links: say which, with `dev`"
     )
     rib.link_changed(link(5, "tun5", "169.254.0.9/16"))
-    assert settle(rib) == {"10.0.0.0/8": (hop("169.254.6.1", 4),)}, "the more specific subnet"
-    assert settle(rib, static("10.1.0.0/16", "169.254.6.1%tun5")) == {
+    assert install_and_process(rib) == {"10.0.0.0/8": (hop("169.254.6.1", 4),)}, (
+        "the more specific subnet"
+    )
+    assert install_and_process(rib, static("10.1.0.0/16", "169.254.6.1%tun5")) == {
         "10.1.0.0/16": (hop("169.254.6.1", 5),)
     }
 
 
 def test_a_subnet_that_the_kernel_does_not_route_is_not_connected(rib: Rib) -> None:
     """B1: and routes that resolved by it follow, both ways."""
-    assert settle(rib, static("10.0.0.0/8", "192.0.2.7"), static("10.1.0.0/16", "192.0.2.7%eth0"))
+    assert install_and_process(
+        rib, static("10.0.0.0/8", "192.0.2.7"), static("10.1.0.0/16", "192.0.2.7%eth0")
+    )
     unrouted = dataclasses.replace(
         ETH0,
         addresses=tuple(
@@ -175,12 +184,12 @@ def test_a_subnet_that_the_kernel_does_not_route_is_not_connected(rib: Rib) -> N
         ),
     )
     rib.link_changed(unrouted)
-    assert settle(rib) == {
+    assert install_and_process(rib) == {
         "10.0.0.0/8": None, "10.1.0.0/16": None, "192.0.2.0/24": None, "2001:db8:1::/64": None,
     }  # fmt: skip
     assert rib.best(Prefix.parse("192.0.2.0/24")) is None
     rib.link_changed(ETH0)
-    assert settle(rib) == {
+    assert install_and_process(rib) == {
         "10.0.0.0/8": (hop("192.0.2.7", 2),), "10.1.0.0/16": (hop("192.0.2.7", 2),),
         "192.0.2.0/24": (hop(None, 2),), "2001:db8:1::/64": (hop(None, 2),),
     }  # fmt: skip

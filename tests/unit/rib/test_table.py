@@ -52,7 +52,7 @@ def rib() -> Rib:
     return rib
 
 
-def settle(rib: Rib, *routes: Route) -> dict[str, tuple[NextHop, ...] | None]:
+def install_and_process(rib: Rib, *routes: Route) -> dict[str, tuple[NextHop, ...] | None]:
     """Install routes. Returns the changed prefixes and their next hops."""
     for route in routes:
         rib.install(route)
@@ -71,13 +71,16 @@ def problem(rib: Rib, prefix: str) -> str:
 def test_links_that_are_up_make_connected_routes() -> None:
     rib = Rib(lambda: 0.0)
     rib.link_changed(ETH0)
-    assert settle(rib) == {"192.0.2.0/24": (hop(None, 2),), "2001:db8:1::/64": (hop(None, 2),)}
+    assert install_and_process(rib) == {
+        "192.0.2.0/24": (hop(None, 2),),
+        "2001:db8:1::/64": (hop(None, 2),),
+    }
     rib.link_changed(dataclasses.replace(ETH0, has_carrier=False))
-    assert settle(rib) == {"192.0.2.0/24": None, "2001:db8:1::/64": None}
+    assert install_and_process(rib) == {"192.0.2.0/24": None, "2001:db8:1::/64": None}
     rib.link_changed(ETH0)
-    settle(rib)
+    install_and_process(rib)
     rib.link_removed(2)
-    assert settle(rib) == {"192.0.2.0/24": None, "2001:db8:1::/64": None}
+    assert install_and_process(rib) == {"192.0.2.0/24": None, "2001:db8:1::/64": None}
     assert len(rib) == 0
 
 
@@ -101,7 +104,7 @@ def test_links_that_are_up_make_connected_routes() -> None:
 def test_gateways_resolve(
     rib: Rib, prefix: str, gateways: list[str], expected: list[NextHop]
 ) -> None:
-    assert settle(rib, static(prefix, *gateways)) == {prefix: tuple(expected)}
+    assert install_and_process(rib, static(prefix, *gateways)) == {prefix: tuple(expected)}
 
 
 @pytest.mark.parametrize(
@@ -114,58 +117,58 @@ def test_gateways_resolve(
     ],
 )
 def test_what_cannot_be_resolved_says_why(rib: Rib, gateways: list[str], why: str) -> None:
-    assert settle(rib, static("10.0.0.0/8", *gateways)) == {}
+    assert install_and_process(rib, static("10.0.0.0/8", *gateways)) == {}
     assert problem(rib, "10.0.0.0/8").startswith(why)
     assert rib.best(Prefix.parse("10.0.0.0/8")) is None
 
 
 def test_a_default_route_resolves_no_gateway(rib: Rib) -> None:
-    settle(rib, static("0.0.0.0/0", "192.0.2.2"))
-    assert settle(rib, static("10.0.0.0/8", "203.0.113.9")) == {}
+    install_and_process(rib, static("0.0.0.0/0", "192.0.2.2"))
+    assert install_and_process(rib, static("10.0.0.0/8", "203.0.113.9")) == {}
     assert "only the default route covers it, of those that routed knows" in problem(
         rib, "10.0.0.0/8"
     )
 
 
 def test_a_link_that_goes_down_takes_its_routes_and_brings_them_back(rib: Rib) -> None:
-    settle(rib, static("10.0.0.0/8", "192.0.2.2"), static("10.1.0.0/16", "%eth0"))
+    install_and_process(rib, static("10.0.0.0/8", "192.0.2.2"), static("10.1.0.0/16", "%eth0"))
     rib.link_changed(dataclasses.replace(ETH0, is_admin_up=False, has_carrier=False))
-    changes = settle(rib)
+    changes = install_and_process(rib)
     assert changes["10.0.0.0/8"] is None
     assert changes["10.1.0.0/16"] is None
     assert problem(rib, "10.1.0.0/16") == "link eth0 is down"
     rib.link_changed(ETH0)
-    changes = settle(rib)
+    changes = install_and_process(rib)
     assert changes["10.0.0.0/8"] == (hop("192.0.2.2", 2),)
     assert changes["10.1.0.0/16"] == (hop(None, 2),)
 
 
 def test_a_link_made_anew_under_the_same_name_is_followed_by_name(rib: Rib) -> None:
-    settle(rib, static("10.0.0.0/8", "%eth0"))
+    install_and_process(rib, static("10.0.0.0/8", "%eth0"))
     rib.link_removed(2)
-    assert settle(rib)["10.0.0.0/8"] is None
+    assert install_and_process(rib)["10.0.0.0/8"] is None
     rib.link_changed(dataclasses.replace(ETH0, ifindex=9))
-    assert settle(rib)["10.0.0.0/8"] == (hop(None, 9),)
+    assert install_and_process(rib)["10.0.0.0/8"] == (hop(None, 9),)
 
 
 def test_a_renamed_link_is_no_longer_the_one_that_a_route_named(rib: Rib) -> None:
-    settle(rib, static("10.0.0.0/8", "%eth0"))
+    install_and_process(rib, static("10.0.0.0/8", "%eth0"))
     rib.link_changed(dataclasses.replace(ETH0, ifname="lan0"))
-    assert settle(rib)["10.0.0.0/8"] is None
+    assert install_and_process(rib)["10.0.0.0/8"] is None
 
 
 def test_a_floating_route_takes_over_and_hands_back(rib: Rib) -> None:
-    settle(
+    install_and_process(
         rib, static("10.0.0.0/8", "192.0.2.2"), static("10.0.0.0/8", "198.51.100.2", distance=200)
     )
     rib.link_changed(dataclasses.replace(ETH0, has_carrier=False))
-    assert settle(rib)["10.0.0.0/8"] == (hop("198.51.100.2", 3),)
+    assert install_and_process(rib)["10.0.0.0/8"] == (hop("198.51.100.2", 3),)
     rib.link_changed(ETH0)
-    assert settle(rib)["10.0.0.0/8"] == (hop("192.0.2.2", 2),)
+    assert install_and_process(rib)["10.0.0.0/8"] == (hop("192.0.2.2", 2),)
 
 
 def test_recursion_takes_over_next_hops_and_follows_them(rib: Rib) -> None:
-    settle(
+    install_and_process(
         rib,
         static("203.0.113.0/24", "192.0.2.2*2", "198.51.100.2"),
         static("10.0.0.0/8", "203.0.113.1"),
@@ -173,37 +176,43 @@ def test_recursion_takes_over_next_hops_and_follows_them(rib: Rib) -> None:
     )
     both = (hop("192.0.2.2", 2, 2), hop("198.51.100.2", 3, 1))
     assert rib.best(Prefix.parse("172.16.0.0/12")) is not None
-    changes = settle(rib, static("203.0.113.0/24", "192.0.2.3"))
+    changes = install_and_process(rib, static("203.0.113.0/24", "192.0.2.3"))
     assert changes["172.16.0.0/12"] == (hop("192.0.2.3", 2),)
-    changes = settle(rib, static("203.0.113.0/24", "192.0.2.2*2", "198.51.100.2"))
+    changes = install_and_process(rib, static("203.0.113.0/24", "192.0.2.2*2", "198.51.100.2"))
     assert changes["10.0.0.0/8"] == both
     rib.withdraw(Prefix.parse("203.0.113.0/24"), RouteSource.STATIC, "1/0")
-    changes = settle(rib)
+    changes = install_and_process(rib)
     assert changes == {"203.0.113.0/24": None, "10.0.0.0/8": None, "172.16.0.0/12": None}
 
 
 def test_a_more_specific_route_moves_the_routes_that_resolve_through_it(rib: Rib) -> None:
-    settle(rib, static("203.0.113.0/24", "192.0.2.2"), static("10.0.0.0/8", "203.0.113.1"))
-    changes = settle(rib, static("203.0.113.1/32", "198.51.100.2"))
+    install_and_process(
+        rib, static("203.0.113.0/24", "192.0.2.2"), static("10.0.0.0/8", "203.0.113.1")
+    )
+    changes = install_and_process(rib, static("203.0.113.1/32", "198.51.100.2"))
     assert changes["10.0.0.0/8"] == (hop("198.51.100.2", 3),)
 
 
 def test_routes_that_rest_on_one_another_are_not_used(rib: Rib) -> None:
     for _ in range(2):  # in either order of arrival
-        settle(rib, static("10.0.0.0/8", "172.16.0.1"), static("172.16.0.0/12", "10.0.0.1"))
+        install_and_process(
+            rib, static("10.0.0.0/8", "172.16.0.1"), static("172.16.0.0/12", "10.0.0.1")
+        )
         assert rib.best(Prefix.parse("10.0.0.0/8")) is None
         assert rib.best(Prefix.parse("172.16.0.0/12")) is None
         # The circle opens as soon as one of them has firm ground.
-        changes = settle(rib, static("172.16.0.0/12", "192.0.2.2"))
+        changes = install_and_process(rib, static("172.16.0.0/12", "192.0.2.2"))
         assert changes["10.0.0.0/8"] == (hop("192.0.2.2", 2),)
-        settle(rib, static("172.16.0.0/12", "10.0.0.1"))
+        install_and_process(rib, static("172.16.0.0/12", "10.0.0.1"))
         assert rib.best(Prefix.parse("10.0.0.0/8")) is None
 
 
 def test_a_circle_with_a_way_out_comes_to_rest(rib: Rib) -> None:
     """Each resolves by a shorter route until the other appears: that must end without a loop."""
-    settle(rib, static("0.0.0.0/1", "192.0.2.2"), static("128.0.0.0/1", "192.0.2.2"))
-    settle(rib, static("10.0.0.0/8", "172.16.0.1"), static("172.16.0.0/12", "10.0.0.1"))
+    install_and_process(rib, static("0.0.0.0/1", "192.0.2.2"), static("128.0.0.0/1", "192.0.2.2"))
+    install_and_process(
+        rib, static("10.0.0.0/8", "172.16.0.1"), static("172.16.0.0/12", "10.0.0.1")
+    )
     assert rib.process() == []
     for prefix in ("10.0.0.0/8", "172.16.0.0/12"):
         best_path = rib.best(Prefix.parse(prefix))
@@ -214,26 +223,26 @@ def test_a_gateway_behind_a_blackhole_is_not_reachable(rib: Rib) -> None:
     blackhole = Route(
         Prefix.parse("203.0.113.0/24"), RouteSource.STATIC, 1, type=RouteType.BLACKHOLE
     )
-    settle(rib, blackhole)
-    assert settle(rib, static("10.0.0.0/8", "203.0.113.1")) == {}
+    install_and_process(rib, blackhole)
+    assert install_and_process(rib, static("10.0.0.0/8", "203.0.113.1")) == {}
     assert "203.0.113.0/24 is blackhole" in problem(rib, "10.0.0.0/8")
 
 
 def test_a_gateway_reached_by_an_on_link_route_is_a_neighbor(rib: Rib) -> None:
-    assert settle(rib, static("0.0.0.0/0", "203.0.113.1%eth0")) == {}
-    changes = settle(rib, static("203.0.113.1/32", "%eth0"))
+    assert install_and_process(rib, static("0.0.0.0/0", "203.0.113.1%eth0")) == {}
+    changes = install_and_process(rib, static("203.0.113.1/32", "%eth0"))
     assert changes["0.0.0.0/0"] == (hop("203.0.113.1", 2),)
 
 
 def test_what_ends_up_as_it_was_is_not_reported(rib: Rib) -> None:
-    settle(rib, static("10.0.0.0/8", "192.0.2.2"))
+    install_and_process(rib, static("10.0.0.0/8", "192.0.2.2"))
     rib.withdraw(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, "1/0")
     rib.install(static("10.0.0.0/8", "192.0.2.2"))
     assert rib.process() == []
 
 
 def test_candidates_come_in_order_with_their_reasons(rib: Rib) -> None:
-    settle(
+    install_and_process(
         rib,
         static("10.0.0.0/8", "192.0.2.2", metric=5),
         static("10.0.0.0/8", "203.0.113.9"),
@@ -248,7 +257,7 @@ def test_candidates_come_in_order_with_their_reasons(rib: Rib) -> None:
 
 
 def test_a_walk_over_all_choices_answers_as_each_prefix_does(rib: Rib) -> None:
-    settle(
+    install_and_process(
         rib,
         static("10.0.0.0/8", "192.0.2.2", metric=5),
         static("10.0.0.0/8", "192.0.2.3"),
@@ -266,10 +275,10 @@ def test_a_walk_over_all_choices_answers_as_each_prefix_does(rib: Rib) -> None:
 
 
 def test_listing_survives_changes_between_chunks(rib: Rib) -> None:
-    settle(rib, *[static(f"10.{number}.0.0/16", "192.0.2.2") for number in range(50)])
+    install_and_process(rib, *[static(f"10.{number}.0.0/16", "192.0.2.2") for number in range(50)])
     seen = rib.prefixes_after(None, 20)
     rib.withdraw(Prefix.parse("10.45.0.0/16"), RouteSource.STATIC, "1/0")
-    settle(rib, static("10.44.1.0/24", "192.0.2.2"), static("9.0.0.0/8", "192.0.2.2"))
+    install_and_process(rib, static("10.44.1.0/24", "192.0.2.2"), static("9.0.0.0/8", "192.0.2.2"))
     while chunk := rib.prefixes_after(seen[-1], 7):
         seen += chunk
     assert seen == sorted(seen)
@@ -288,8 +297,8 @@ def test_a_neighbors_route_to_a_connected_prefix_is_used_only_without_the_link(
     learned = Route(
         Prefix.parse(prefix), RouteSource.NEIGHBOR, 1, 0, next_hops=(hop(via, 3),), owner="nup"
     )
-    assert settle(rib, learned) == {}
+    assert install_and_process(rib, learned) == {}
     rib.link_changed(dataclasses.replace(ETH0, has_carrier=False))
-    assert settle(rib)[prefix] == (hop(via, 3),)
+    assert install_and_process(rib)[prefix] == (hop(via, 3),)
     rib.link_changed(ETH0)
-    assert settle(rib)[prefix] == (hop(None, 2),)
+    assert install_and_process(rib)[prefix] == (hop(None, 2),)
