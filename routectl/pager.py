@@ -76,6 +76,14 @@ class PagedOut:
         self._held: list[str] = []
         self._pager: subprocess.Popen[str] | None = None
 
+    @property
+    def terminal_columns(self) -> int | None:
+        """Columns of the terminal itself, whatever $COLUMNS says; None if it is not known."""
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or None
+        except (OSError, ValueError):
+            return None
+
     def isatty(self) -> bool:
         """Return whether the output is a terminal."""
         return self._out.isatty()

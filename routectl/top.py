@@ -16,12 +16,13 @@ Failure: while the daemon does not answer, the screen says so, and sampling cont
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from io import StringIO
 from typing import NamedTuple
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, get_app
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import Layout, Window
@@ -111,8 +112,13 @@ class Screen:
         """Reverse the sort order."""
         self._is_reversed = not self._is_reversed
 
-    def text(self) -> str:
-        """Return the whole screen, with colours."""
+    def text(self, size: tuple[int, int] | None = None) -> str:
+        """Return the whole screen, with colours.
+
+        Args:
+            size: lines and columns of the terminal; None if all fits. What does not fit is said in
+                the last line.
+        """
         out = StringIO()
         if self._now is not None:
             self._write_head(out, self._now)
@@ -121,7 +127,9 @@ class Screen:
             out.write(f"\n\x1b[31m{printable(self._problem)}\x1b[0m\n")
         order = "down" if self._is_reversed else "up"
         keys = f"s sort ({SORT_COLUMNS[self._sort]}, {order})   r reverse   q quit"
-        return f"{out.getvalue()}\n\x1b[2m{keys}\x1b[0m"
+        lines = out.getvalue().splitlines()
+        cut = "" if size is None else _cut(lines, *size)
+        return "\n".join([*lines, "", f"\x1b[2m{cut}{keys}\x1b[0m"])
 
     def _write_head(self, out: StringIO, now: Sample) -> None:
         status = now.status
@@ -159,6 +167,21 @@ class Screen:
         return sorted(now.neighbors, key=key, reverse=self._is_reversed)
 
 
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _cut(lines: list[str], rows: int, columns: int) -> str:
+    """Remove the lines that do not fit above the line of keys, and say what is cut off."""
+    most = max(rows - 2, 1)
+    hidden = max(len(lines) - most, 0)
+    del lines[most:]
+    widest = max((len(_ESCAPE.sub("", line)) for line in lines), default=0)
+    words = [f"{hidden} more lines"] if hidden else []
+    if widest > columns:
+        words.append(f"{widest - columns} more columns")
+    return f"[{', '.join(words)}] " if words else ""
+
+
 def _rate(per_second: dict[str, float], name: str) -> str:
     return f"{per_second[name]:.0f}/s" if name in per_second else "-"
 
@@ -173,7 +196,8 @@ def run_top(client: ControlClient) -> None:
                 screen.take(take_sample(client))
             except ControlError as error:
                 screen.fail(error.text)
-        return ANSI(screen.text())
+        size = get_app().output.get_size()
+        return ANSI(screen.text((size.rows, size.columns)))
 
     Application[None](
         layout=Layout(Window(FormattedTextControl(look, focusable=True), wrap_lines=False)),

@@ -4,8 +4,8 @@ A `TextTable` has one line for each row, a `Record` one line for each field of a
 columns are functions from a row to text, so that units, several next hops (one below the other) and
 absent values look the same everywhere.
 
-A table is written in batches of BATCH_ROWS: the widths come from the first batch and only grow, so
-that a table of any length needs little memory and `| head` is answered at once.
+A table (`table.py`) is written in batches of BATCH_ROWS: the widths come from the first batch and
+only grow, so that a table of any length needs little memory and `| head` is answered at once.
 
 The text may change between versions; scripts use `--json` (`routectl/render/json.py`).
 
@@ -20,8 +20,10 @@ Invariants:
 from __future__ import annotations
 
 import enum
+import os
 from itertools import zip_longest
 
+from routectl.render.table import TableWriter
 from routectl.render.values import (
     duration_text,
     ms_text,
@@ -208,6 +210,20 @@ class TextOutput:
         """File descriptor that is written to; None if the output is not a file of the system."""
         return descriptor_of(self._out)
 
+    @property
+    def terminal_width(self) -> int | None:
+        """Columns of the terminal that is written to; None if it is not known, or no terminal."""
+        columns = getattr(self._out, "terminal_columns", None)
+        if columns is not None or not hasattr(self._out, "fileno"):  # a pager; a filter
+            return columns
+        descriptor = self.descriptor
+        if descriptor is None or not self._out.isatty():
+            return None
+        try:
+            return os.get_terminal_size(descriptor).columns or None
+        except OSError:
+            return None
+
     def stream(self, form: Form, pages: Iterable[Sequence[Row]]) -> None:
         """Write rows as they arrive, until there are no more."""
         self.show(form, pages)
@@ -223,7 +239,7 @@ class TextOutput:
         del code  # for JSON only
         self._out.flush()
         for line in text.splitlines():
-            program = self._paint("routectl:", Color.BAD)
+            program = self.paint("routectl:", Color.BAD)
             self._errors.write(f"{program} {self._place}{printable(line)}\n")
         self._errors.flush()
 
@@ -284,11 +300,11 @@ class TextOutput:
                 self.write_line("")
             is_first = False
             if heading:
-                self.write_line(self._paint(heading, Color.TITLE))
+                self.write_line(self.paint(heading, Color.TITLE))
             self.show(form, [rows])
 
     def _show_table(self, table: TextTable, pages: Iterable[Sequence[Row]]) -> None:
-        writer = _TableWriter(self, table)
+        writer = TableWriter(self, table.columns)
         batch: list[Row] = []
         for page in pages:
             batch.extend(page)
@@ -303,12 +319,16 @@ class TextOutput:
         width = max(len(column.title) for column in record.fields)
         for column in record.fields:
             for title, line in zip_longest([column.title], column.text(row).split("\n")):
-                label = self._paint((title or "").ljust(width), Color.TITLE)
-                self.write_line(label + _GAP + self._cell(column, printable(line or ""), 0))
+                label = self.paint((title or "").ljust(width), Color.TITLE)
+                self.write_line(label + _GAP + self.cell(column, printable(line or ""), 0))
 
     def write_line(self, line: str) -> None:
         """Write one line without trailing blanks, which padding leaves."""
         self._out.write(f"{line.rstrip()}\n")
+
+    def write_titles(self, line: str) -> None:
+        """Write the titles of a table."""
+        self.write_aside(self.paint(line, Color.TITLE))
 
     def write_block(self, lines: Sequence[str]) -> None:
         """Write the lines of one row, which a filter takes as one."""
@@ -327,77 +347,17 @@ class TextOutput:
         else:
             self.write_line(line)
 
-    def _cell(self, column: Column, text: str, width: int) -> str:
+    def cell(self, column: Column, text: str, width: int) -> str:
+        """Return a cell padded to a width, in the colour of its state."""
         padded = text.rjust(width) if column.is_right else text.ljust(width)
         word = text.partition(" ")[0].rstrip(":")
         if column.is_colored and word in _COLOR_OF_WORD:
-            return self._paint(padded, _COLOR_OF_WORD[word])
+            return self.paint(padded, _COLOR_OF_WORD[word])
         return padded
 
-    def _paint(self, text: str, color: Color) -> str:
+    def paint(self, text: str, color: Color) -> str:
+        """Return a text in a colour, if there are colours."""
         return f"{color.value}{text}{_RESET}" if self._has_color else text
-
-
-class _TableWriter:
-    """Formats one table, batch by batch."""
-
-    def __init__(self, output: TextOutput, table: TextTable) -> None:
-        self._output = output
-        self._columns = table.columns
-        self._widths = [len(column.title) for column in table.columns]
-        self.has_rows = False
-
-    def write(self, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
-        blocks = [self._lines(row) for row in rows]
-        lines = [line for block in blocks for line in block]
-        self._widths = [
-            max(width, *map(len, cells))
-            for width, cells in zip(self._widths, zip(*lines, strict=True), strict=True)
-        ]
-        if not self.has_rows:
-            self._write_titles()
-            self.has_rows = True
-        for block in blocks:
-            self._output.write_block([self._laid_out(line) for line in block])
-        for row in rows:
-            for note in _left_out(row):
-                self._output.write_aside(note)
-
-    def _laid_out(self, line: tuple[str, ...]) -> str:
-        return _GAP.join(
-            self._output._cell(column, text, width)  # noqa: SLF001 its own other half
-            for column, text, width in zip(self._columns, line, self._widths, strict=True)
-        )
-
-    def _write_titles(self) -> None:
-        titles = [
-            column.title.rjust(width) if column.is_right else column.title.ljust(width)
-            for column, width in zip(self._columns, self._widths, strict=True)
-        ]
-        self._output.write_aside(self._output._paint(_GAP.join(titles), Color.TITLE))  # noqa: SLF001
-
-    def _lines(self, row: Row) -> list[tuple[str, ...]]:
-        """Return the text lines of one row: as many as its tallest cell has."""
-        cells = [column.text(row).split("\n") for column in self._columns]
-        return [
-            tuple(printable(text) for text in line) for line in zip_longest(*cells, fillvalue="")
-        ]
-
-
-_LEFT_OUT = "left_out"
-"""`ipc.control.LEFT_OUT`, copied because a quick `show` does not load that module."""
-
-
-def _left_out(row: Row) -> Iterable[str]:
-    """Yield a line for each column that the daemon shortened because the row exceeds one
-    message."""
-    left_out = row.get(_LEFT_OUT)
-    if isinstance(left_out, dict):
-        first = next(iter(row.values()))
-        for column, count in left_out.items():
-            yield printable(f"... {first}: {count} more of {column} are left out")
 
 
 def descriptor_of(out: TextIO) -> int | None:

@@ -316,6 +316,20 @@ def test_the_manual_page_has_every_command_and_no_warning() -> None:
     assert "reload" in done.stdout
 
 
+def test_top_says_what_is_cut_off(socket_path: Path) -> None:
+    with ControlClient(str(socket_path)) as client:
+        sample = take_sample(client)
+    screen = Screen()
+    screen.take(sample)
+    whole = screen.text()
+    assert screen.text((24, 200)) == whole
+    lines = screen.text((6, 200)).splitlines()
+    assert len(lines) == 6
+    assert "[3 more lines] s sort" in lines[-1]
+    assert "more columns] s sort" in screen.text((24, 60))
+    assert "[3 more lines, " in screen.text((6, 60))
+
+
 def test_top_shows_rates_and_sorts(socket_path: Path) -> None:
     with ControlClient(str(socket_path)) as client:
         sample = take_sample(client)

@@ -31,6 +31,49 @@ TABLE = TextTable(
 )
 
 
+class Terminal(io.StringIO):
+    """A terminal of some columns."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.terminal_columns = columns
+
+
+@pytest.mark.parametrize("columns", [25, 26])
+def test_a_table_that_is_wider_than_the_terminal_has_a_line_for_each_cell(columns: int) -> None:
+    table = TextTable(
+        (
+            Column("PREFIX", lambda row: str(row["prefix"])),
+            Column("NEXT HOPS", lambda row: str(row["hops"])),
+            Column("TAG", lambda row: str(row["tag"])),
+        ),
+        "none",
+    )
+    rows: list[Row] = [
+        {"prefix": "10.0.0.0/8", "hops": "eth0\neth1", "tag": "-"},
+        {"prefix": "0.0.0.0/0", "hops": "eth2", "tag": "7"},
+    ]
+    out = Terminal(columns)
+    TextOutput(out, out, has_color=False).show(table, [rows])
+    if columns == 26:
+        assert out.getvalue().splitlines() == [
+            "PREFIX      NEXT HOPS  TAG",
+            "10.0.0.0/8  eth0       -",
+            "            eth1",
+            "0.0.0.0/0   eth2       7",
+        ]
+        return
+    assert out.getvalue().splitlines() == [
+        "PREFIX     10.0.0.0/8",
+        "NEXT HOPS  eth0",
+        "           eth1",
+        "",
+        "PREFIX     0.0.0.0/0",
+        "NEXT HOPS  eth2",
+        "TAG        7",
+    ]
+
+
 def shown(form: TextTable | Record, *pages: list[Row], has_color: bool = False) -> str:
     out = io.StringIO()
     TextOutput(out, io.StringIO(), has_color=has_color).show(form, pages)
