@@ -330,8 +330,13 @@ class KernelRule:
 
     @property
     def kernel_attributes(self) -> KernelAttributes | None:
-        """The attributes that the rule sets; None for none."""
+        """The attributes that the rule sets; None for none that differs from its default."""
         return None if self.attributes is None else self.attributes.kernel_attributes
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the attributes that the rule sets."""
+        return () if self.attributes is None else self.attributes.words
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class AttributesConfig:
         "tos",
         "IPv4 only: the route is for packets with this TOS (`0x10`). A prefix has one route, for "
         "all packets or for one TOS; several need policy rules.",
+        # An editor reads `0x10` as a number, too.
         _integer(0, 252),
         {"type": "string", "pattern": "^0x[0-9a-fA-F]{1,2}$"},
     )
@@ -131,6 +132,11 @@ class AttributesConfig:
     def kernel_attributes(self) -> KernelAttributes | None:
         """The same for the RIB; None if no value differs from its default."""
         return attributes_of(tuple(self._given()))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that are given, also with their default."""
+        return tuple(word for word, _ in self._given())
 
     def _given(self) -> Iterator[tuple[str, str]]:
         for field in dataclasses.fields(self):

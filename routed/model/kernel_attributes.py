@@ -70,9 +70,12 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}
 _SCOPE_NOWHERE = 255
 _PREFERENCES = {"medium": 0, "high": 1, "low": 3}
 """RFC 4191 section 2.1, as the kernel numbers them (ICMPV6_ROUTER_PREF_*)."""
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,2}", re.ASCII)
 _CONGCTL = re.compile(r"[A-Za-z0-9_-]{1,15}", re.ASCII)
 """Names of TCP congestion control: TCP_CA_NAME_MAX with its final zero byte is 16."""
 _DIGITS_MAX = 10
+_BROADCAST = 0xFFFFFFFF
+"""255.255.255.255; as an IPv6 address, ::255.255.255.255, it is no address of a host either."""
 _U32_MAX = (1 << 32) - 1
 
 
@@ -130,26 +133,21 @@ class KernelAttributes(NamedTuple):
             if only is not family and any(getattr(self, name) != fields[name] for name in fields):
                 yield word, f"is for {only.name.replace('IPV', 'IPv')} routes only"
 
-    def of_family(self, family: Family) -> KernelAttributes:
-        """Return those of the attributes that a route of a family can have."""
-        kept = self
-        if self.src is not None and self.src.family is not family:
-            kept = kept._replace(src=None)
-        for only, default in _OF_ONE_FAMILY.values():
-            if only is not family:
-                kept = _changed(kept, default)
-        return kept
+    def overlaid(self, over: KernelAttributes, words: Iterable[str]) -> KernelAttributes:
+        """Return these attributes with those of some words as `over` has them.
 
-    def overlaid(self, over: KernelAttributes) -> KernelAttributes:
-        """Return these attributes with all that `over` has in their place."""
-        changed = {
-            name: value
-            for name, value, default in zip(self._fields, over, NONE, strict=True)
-            if value != default and name != "locked"
-        }
-        given = {name for name in changed if name in _RTAX_OF_FIELD}
-        mask = sum(1 << _RTAX_OF_FIELD[name] for name in given)
-        return _changed(self, {**changed, "locked": self.locked & ~mask | over.locked})
+        Args:
+            over: what replaces these attributes.
+            words: the attributes that are replaced, also where `over` has the default.
+        """
+        changed = {name: getattr(over, name) for name in map(_field_of, words)}
+        mask = sum(1 << _RTAX_OF_FIELD[name] for name in changed if name in _RTAX_OF_FIELD)
+        locked = self.locked & ~mask | over.locked & mask
+        return _changed(self, {**changed, "locked": locked})
+
+
+def _field_of(word: str) -> str:
+    return "rto_min_ms" if word == "rto_min" else word
 
 
 def _changed(attributes: KernelAttributes, fields: Mapping[str, object]) -> KernelAttributes:
@@ -202,6 +200,8 @@ def _metric(
     def read_text(text: str) -> dict[str, object]:
         word, _, rest = text.partition(" ")
         is_locked = word == "lock"
+        if is_locked and not rest.strip():
+            raise ValueError("a value after `lock` is expected, not the end")
         value = read(rest.strip() if is_locked else text)
         return {field: value, "locked": bit if value and (is_locked or is_always_locked) else 0}
 
@@ -222,21 +222,19 @@ def _read_src(text: str) -> dict[str, object]:
         src = Address.parse(text)
     except ValueError:
         raise ValueError(f"an address of this host is expected, not {text[:40]!r}") from None
-    if src.is_multicast or not src.addr_bits:
+    if src.is_multicast or src.addr_bits in (0, _BROADCAST):
         raise ValueError(f"{src} cannot be the source of a packet")
     return {"src": src}
 
 
 def _read_tos(text: str) -> dict[str, object]:
-    try:
-        tos = int(text, 0) if len(text) <= _DIGITS_MAX else -1
-    except ValueError:
-        tos = -1
-    if not 0 <= tos <= 0xFF or tos & 3:
+    # ip-route(8) reads `20` as 0x20, and YAML as 0x14: so the prefix is required.
+    if (text != "0" and not _HEXADECIMAL.fullmatch(text)) or int(text, 16) & 3:
         raise ValueError(
-            f"0 to 0xfc in steps of 4 (the other bits are ECN) is expected, not {text[:40]!r}"
+            "0x00 to 0xfc in steps of 4 (the other bits are ECN), in hexadecimal with 0x, is "
+            f"expected, not {text[:40]!r}"
         )
-    return {"tos": tos}
+    return {"tos": int(text, 16)}
 
 
 def _read_scope(text: str) -> dict[str, object]:
@@ -264,7 +262,9 @@ def _read_realm(text: str) -> dict[str, object]:
     except ValueError:
         numbers = []
     if not numbers or not any(numbers):
-        raise ValueError(f"[FROM/]TO, each 0 to 65535, is expected, not {text[:40]!r}")
+        raise ValueError(
+            f"[FROM/]TO, each 0 to 65535 and not both 0, is expected, not {text[:40]!r}"
+        )
     return {"realm": numbers[0] << 16 | numbers[-1] if slash else numbers[0]}
 
 
@@ -301,7 +301,7 @@ def _read_rto_min(text: str) -> int:
 
 def _read_quickack(text: str) -> int:
     if text not in _FLAGS:
-        raise ValueError(f"0 or 1 is expected, not {text[:40]!r}")
+        raise ValueError(f"true or false (1 or 0) is expected, not {text[:40]!r}")
     return _FLAGS[text]
 
 

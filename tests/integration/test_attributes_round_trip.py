@@ -53,7 +53,7 @@ def words(family: Family) -> dict[str, st.SearchStrategy[str]]:
     found["features"] = st.just("ecn")
     if family is Family.IPV4:
         found["src"] = st.sampled_from(["192.0.0.1", "192.0.1.1"])
-        found["tos"] = st.sampled_from(["0x10", "28", "0", "0x08"])
+        found["tos"] = st.sampled_from(["0x10", "0x1c", "0", "0x08"])
         realms = st.integers(1, 65_535).map(str)
         found["realm"] = realms | st.tuples(realms, realms).map("/".join)
     else:

@@ -61,17 +61,18 @@ class KernelFilter:
         """
         own = attributes.kernel_attributes
         number = self._first(prefix, attributes.source, attributes.tag)
-        over = None if number is None else self.rules[number].kernel_attributes
-        if number is None or over is None:
+        words = () if number is None else self.rules[number].words
+        if number is None or not words:
             return own
         key = number, prefix.family, attributes.type, own
         if key not in self._changed:
             if len(self._changed) >= _CHANGED_MAX:
                 self._changed.clear()
-            over = over.of_family(prefix.family)
+            over = self.rules[number].kernel_attributes or NONE
+            left_out = {word for word, _ in over.problems_for(prefix.family)}
             if attributes.type is not RouteType.UNICAST:
-                over = over._replace(pref=0)
-            merged = (own or NONE).overlaid(over)
+                left_out.add("pref")
+            merged = (own or NONE).overlaid(over, set(words) - left_out)
             self._changed[key] = None if merged == NONE else merged
         return self._changed[key]
 

@@ -71,7 +71,7 @@ def test_attributes_are_written_as_they_are_read() -> None:
     ("text", "problem"),
     [
         ("mtu: 67", "static[0].mtu: 68 to 65520 is expected, not '67'"),
-        ("mtu: lock", "static[0].mtu: 68 to 65520 is expected, not ''"),
+        ("mtu: lock", "static[0].mtu: a value after `lock` is expected, not the end"),
         ("hoplimit: 300", "static[0].hoplimit: 1 to 255 is expected, not '300'"),
         ("mtu: [1400]", "static[0].mtu: expected a single value"),
         ("mut: 1400", "static[0].mut: unknown key; did you mean 'mtu'?"),

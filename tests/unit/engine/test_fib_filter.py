@@ -54,14 +54,18 @@ filters:
   kernel:
     - {source: neighbor, set_src: 10.255.0.1, set_mtu: 1400, set_pref: low, set_realm: 7}
     - {source: static, set_mtu: lock 1300, set_tos: 0x10}
+    - {tag: 9, set_quickack: false, set_pref: medium, set_tos: 0, set_mtu: 1400}
     - {match: ["::/0 le 128"], set_src: "2001:db8::1", set_pref: high}
 """
 
 
 def path(
-    source: RouteSource, own: KernelAttributes | None = None, kind: RouteType = RouteType.UNICAST
+    source: RouteSource,
+    own: KernelAttributes | None = None,
+    kind: RouteType = RouteType.UNICAST,
+    tag: int = 0,
 ) -> PathAttributes:
-    return PathAttributes(1, 0, source, "", type=kind, kernel_attributes=own)
+    return PathAttributes(1, 0, source, "", tag=tag, type=kind, kernel_attributes=own)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,25 @@ def path(
             "10.0.0.0/8",
             path(RouteSource.STATIC, attributes_of((("src", "192.0.2.1"), ("mtu", "1500")))),
             {"src": "192.0.2.1", "tos": "0x10", "mtu": "lock 1300"},
+        ),
+        (
+            "10.0.0.0/8",
+            path(
+                RouteSource.INJECTED,
+                attributes_of((("tos", "0x10"), ("mtu", "lock 1500"), ("quickack", "lock 1"))),
+                tag=9,
+            ),
+            {"mtu": "1400"},
+        ),
+        (
+            "2001:db8::/32",
+            path(RouteSource.INJECTED, attributes_of((("pref", "high"),)), tag=9),
+            {"mtu": "1400"},
+        ),
+        (
+            "2001:db8::/32",
+            path(RouteSource.INJECTED, kind=RouteType.BLACKHOLE, tag=9),
+            {"mtu": "1400"},
         ),
     ],
 )
