@@ -111,6 +111,10 @@ NEXTHOP_GRP = struct.Struct("=IBBH")
 """One member of a nexthop group."""
 
 
+_CACHEINFO = struct.Struct("=IIi")
+"""The beginning of struct rta_cacheinfo: references, last use, ticks until it expires."""
+
+
 class Rta:
     """Route attributes (RTA_*); plain numbers, because `match` compares millions of them."""
 
@@ -122,6 +126,7 @@ class Rta:
     METRICS = 8
     MULTIPATH = 9
     FLOW = 11
+    CACHEINFO = 12
     TABLE = 15
     VIA = 18
     PREF = 20
@@ -229,6 +234,17 @@ def decode_u32(payload: bytes) -> int:
     if len(payload) != _U32.size:
         raise NetlinkDecodeError(f"a number of {len(payload)} bytes")
     return int(_U32.unpack(payload)[0])
+
+
+def decode_expiry(payload: bytes) -> int:
+    """Decode RTA_CACHEINFO of a route. Returns the clock ticks until it expires; 0 for never.
+
+    Raises:
+        NetlinkDecodeError: the payload is too short.
+    """
+    if len(payload) < _CACHEINFO.size:
+        raise NetlinkDecodeError(f"cache information of {len(payload)} bytes")
+    return int(_CACHEINFO.unpack_from(payload)[2])
 
 
 def decode_address(payload: bytes) -> Address:

@@ -11,7 +11,6 @@ Sources: rtnetlink(7); linux/rtnetlink.h; print_route() in ip/iproute.c of iprou
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from routed.netlink.message import (
     Rta,
     attributes,
     decode_address,
+    decode_expiry,
     decode_multipath,
     decode_u32,
     decode_via,
@@ -57,8 +57,7 @@ _MILLISECONDS = {4: 8, 5: 4, 13: 1}
 """Metrics that are times, and their unit as a fraction of a millisecond."""
 _FEATURE_ECN = 1
 
-_RTA_SRC, _RTA_CACHEINFO, _RTA_PAD, _RTA_TTL_PROPAGATE = 2, 12, 24, 26
-_CACHEINFO = struct.Struct("=IIi")
+_RTA_SRC, _RTA_PAD, _RTA_TTL_PROPAGATE = 2, 24, 26
 _TICKS_PER_SECOND = 100
 """USER_HZ."""
 
@@ -199,8 +198,9 @@ def _words(number: int, value: bytes) -> list[tuple[str, str]]:
         case Rta.PREF:
             preference = _PREFERENCES.get(value[0]) if value else None
             return [("pref", preference)] if preference else []
-        case _ if number == _RTA_CACHEINFO:
-            return _expiry(value)
+        case Rta.CACHEINFO:
+            ticks = decode_expiry(value)
+            return [("expires", f"{ticks // _TICKS_PER_SECOND}sec")] if ticks else []
         case Rta.EXPIRES:
             return [("expires", f"{decode_u32(value)}sec")]
         case Rta.ENCAP_TYPE:
@@ -210,13 +210,6 @@ def _words(number: int, value: bytes) -> list[tuple[str, str]]:
         case _ if number in (Rta.ENCAP, _RTA_SRC):
             return []  # `encap` and `from` have it already
     return [("attribute", str(number))]
-
-
-def _expiry(value: bytes) -> list[tuple[str, str]]:
-    if len(value) < _CACHEINFO.size:
-        raise NetlinkDecodeError(f"cache information of {len(value)} bytes")
-    expires = _CACHEINFO.unpack_from(value)[2]
-    return [("expires", f"{expires // _TICKS_PER_SECOND}sec")] if expires else []
 
 
 def _metrics(payload: bytes) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from routed.netlink.message import (
     Rta,
     attributes,
     decode_address,
+    decode_expiry,
     decode_u32,
     pack_attribute,
     pack_u32_attribute,
@@ -32,7 +33,7 @@ __all__ = ["MIXED_REALMS", "decode_attributes", "encode_attributes", "encode_rea
 MIXED_REALMS = -1
 """Not an attribute of the kernel: the next hops of a route differ in their realms."""
 
-_ALTERING = frozenset({Rta.ENCAP_TYPE, Rta.ENCAP, Rta.EXPIRES, MIXED_REALMS})
+_ALTERING = frozenset({Rta.ENCAP_TYPE, Rta.ENCAP, MIXED_REALMS})
 """Attributes that change the effect of a route, and that this daemon never writes."""
 
 _NUMBERS = {
@@ -88,6 +89,8 @@ def decode_attributes(found: Mapping[int, bytes]) -> tuple[KernelAttributes | No
         NetlinkDecodeError: malformed.
     """
     is_altered = not _ALTERING.isdisjoint(found)
+    if Rta.CACHEINFO in found:  # the kernel will remove an IPv6 route that expires
+        is_altered |= decode_expiry(found[Rta.CACHEINFO]) != 0
     fields: dict[str, object] = {}
     if Rta.METRICS in found:
         is_altered |= _decode_metrics(found[Rta.METRICS], fields)
