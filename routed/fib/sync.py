@@ -287,11 +287,14 @@ class FibSync:
         return self.counters()
 
     async def resync(self) -> ResyncReport:
-        """Read the kernel now and repair every difference from the desired state."""
+        """Read the kernel now and repair every difference from the desired state, also of routes
+        that would be tried again later only."""
         before = self.resyncs
         self.request_resync("command")
         while self.resyncs == before:
             await self._await_idle()
+        self.fib_tables.retry_everything()
+        await self._await_idle()
         return self._last_resync
 
     async def _await_idle(self) -> None:
@@ -525,12 +528,9 @@ class FibSync:
         self.resyncs += 1
         self._looked_at = trio.current_time()
         missing = sum(entry.what == "deleted" for entry in drift)
-        self._last_resync = ResyncReport(
-            routes=self.fib_tables.kernel_count,
-            missing=missing,
-            changed=len(drift) - missing,
-            took_s=trio.current_time() - began,
-        )
+        took_s = self._looked_at - began
+        known = self.fib_tables.kernel_count
+        self._last_resync = ResyncReport(known, missing, len(drift) - missing, took_s)
         self._log.emit("fib-resync", reason=reason, drifted=len(drift))
         self._drift += drift
         self._log_drift()

@@ -285,6 +285,18 @@ async def test_commands_are_answered_when_they_are_carried_out(
         assert len(bench.kernel.ours()) == 2
 
 
+async def test_a_resync_by_command_repairs_at_once_what_was_repaired_often(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.running():
+        bench.sync.update(update(1, "10.1.0.0/16"))
+        await bench.quiet()
+        for _ in range(4):
+            bench.kernel.lose([key("10.1.0.0/16")])
+            await bench.sync.resync()
+            assert len(bench.kernel.ours()) == 1
+
+
 async def test_flush_takes_out_ours_and_leaves_the_rest(
     bench: Bench, autojump_clock: MockClock
 ) -> None:
