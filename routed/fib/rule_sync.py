@@ -31,7 +31,7 @@ from routed.fib.rule_plan import RulePlan, order_of, plan_rules
 from routed.fib.rule_support import RuleKernel, RuleSupport
 from routed.log.logger import Logger
 from routed.model.rule import PolicyRule
-from routed.netlink.socket import DumpInterrupted, NetlinkError
+from routed.netlink.socket import DUMP_ATTEMPTS, DumpInterrupted, NetlinkError
 
 __all__ = ["RuleState", "RuleSync"]
 
@@ -148,15 +148,20 @@ class RuleSync:
         return [entry.rule for entry in seen if entry.protocol == self._protocol]
 
     async def flush(self) -> int:
-        """Remove every rule of ours. Returns how many are left."""
+        """Remove every rule of ours, in several rounds if the kernel cannot be read at once.
+
+        Returns:
+            How many are left.
+
+        Raises:
+            NetlinkError: the kernel cannot be read, so the number is not known.
+            OSError: the socket failed.
+        """
         self._desired = frozenset()
-        await self.round()
-        try:
-            seen = await self._kernel.dump_rules()
-        except (NetlinkError, OSError) as error:
-            self._log.emit("netlink-error", what="reading rules", error=error)
-            return 0
-        return len(self._ours(seen))
+        for _ in range(DUMP_ATTEMPTS):
+            if await self.round():
+                break
+        return len(self._ours(await self._kernel.dump_rules()))
 
     def _do(self, plan: RulePlan) -> dict[PolicyRule, str]:
         """Write a plan. Returns the rules that the kernel refused to add or to remove, and why."""

@@ -48,7 +48,7 @@ from routed.model.command import FibCommand
 from routed.model.fib import FibCounters
 from routed.model.link import Interface
 from routed.model.prefix import Address, Prefix
-from routed.netlink.socket import DumpInterrupted, EventSocket
+from routed.netlink.socket import DumpInterrupted, EventSocket, NetlinkError
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.kernel_settings import KernelSettings
 from routed.parent.nexthop_reports import report_nexthops
@@ -239,7 +239,10 @@ class KernelSyncs:
         if on_exit is OnExit.KEEP:
             return self.counters.installed
         kept = await self.sync.flush()
-        await self._rules.flush()
+        try:
+            await self._rules.flush()
+        except (NetlinkError, OSError) as error:
+            self._log.emit("netlink-error", what="removing rules", error=error)
         return kept
 
     def begin_session(self) -> None:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -26,6 +27,7 @@ from routed.model.rule import (
     RuleAction,
     UidRange,
 )
+from routed.netlink.socket import NetlinkError
 from tests.fakes.fake_kernel import FakeRuleKernel
 from tests.unit.fib.test_sync import ListSink
 
@@ -71,6 +73,31 @@ async def test_rules_follow_the_configuration(autojump_clock: MockClock) -> None
         assert len(bench.kernel.writes) == 3
     assert await bench.sync.flush() == 0
     assert len(bench.kernel.rules) == bench.own
+
+
+async def test_rules_are_removed_although_a_dump_fails(
+    autojump_clock: MockClock,
+) -> None:
+    bench = Bench()
+    bench.sync.set_desired([A])
+    async with bench.running():
+        assert bench.ours() == {A}
+    bench.kernel.refuse_dump = True
+    assert await bench.sync.flush() == 0
+    assert bench.ours() == set()
+
+
+async def test_rules_that_cannot_be_read_at_the_end_are_not_reported_as_removed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    bench = Bench()
+
+    async def fail() -> list[SeenRule]:
+        raise NetlinkError("dump refused")
+
+    monkeypatch.setattr(bench.kernel, "dump_rules", fail)
+    with pytest.raises(NetlinkError, match="dump refused"):
+        await bench.sync.flush()
 
 
 async def test_equal_leftovers_are_adopted_and_stale_ones_removed(
