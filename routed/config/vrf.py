@@ -5,7 +5,7 @@ the file and a number in the decoded configuration. If a VRF is created again wi
 reload is necessary.
 
 Failure: ValueError, to which the decoder adds file, line and column: the kernel does not support
-VRFs, the link does not exist, or it is not a VRF. The text says what to do.
+VRFs or cannot be asked, the link does not exist, or it is not a VRF. The text says what to do.
 
 Sources: Documentation/networking/vrf.rst of Linux; rtnetlink(7); IFLA_VRF_TABLE in linux/if_link.h.
 """
@@ -61,13 +61,15 @@ def table_of_vrf(
         l3mdev: path of a file that exists if the kernel supports VRFs.
 
     Raises:
-        ValueError: there is no such VRF; the text says what to do.
-        OSError: the netlink socket failed.
+        ValueError: there is no such VRF, or the kernel cannot be asked; the text says what to do.
     """
     if not l3mdev.exists():
         raise ValueError("this kernel has no VRFs; use the number of a table")
     body = IFINFOMSG.pack(0, 0, 0, 0, 0) + pack_attribute(Ifla.IFNAME, name.encode() + b"\0")
-    answer = ask(pack_message(RTM_GETLINK, NLM_F_REQUEST, 1, body))
+    try:
+        answer = ask(pack_message(RTM_GETLINK, NLM_F_REQUEST, 1, body))
+    except OSError as error:
+        raise ValueError(f"the kernel does not answer about {name!r}: {error.strerror}") from error
     try:
         table = _decode_answer(name, next(split_messages(answer)))
     except (NetlinkDecodeError, StopIteration) as error:

@@ -69,3 +69,11 @@ def test_the_error_has_its_place_in_the_file() -> None:
     (problem,) = caught.value.problems
     assert str(problem).startswith("f.yaml:3:14: fib.table: ")
     assert "VRF" in str(problem)
+
+
+def test_a_socket_that_fails_is_an_error_of_the_line() -> None:
+    def fail(_request: bytes) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(ValueError, match="the kernel does not answer about 'red': Too many open"):
+        table_of_vrf("red", fail, HERE)
