@@ -74,6 +74,9 @@ _NOT_KEPT = {
 """Attributes that the kernel uses and an injected route cannot have."""
 _OTHER_WORDS = {"realms": "realm", "dsfield": "tos"}
 """Words of attributes that `ip route` prints in another form than it reads."""
+_NAME_FILES = {"tos": "rt_dsfield", "realm": "rt_realms", "scope": "rt_scopes"}
+"""Files with the names that `ip route` prints for values of these attributes."""
+SCOPES = ("global", "site", "link", "host")
 _SCOPE_NUMBERS = {"0": "global", "253": "link", "254": "host"}
 _DIGITS_MAX = 10
 """Most digits of a number. Python refuses to convert a number of several thousand digits."""
@@ -260,9 +263,14 @@ class _Route:
             case _ if word in _INFORMATION:
                 _value(word, words)
             case _ if (attribute := _OTHER_WORDS.get(word, word)) in KERNEL_ATTRIBUTES:
-                _check_first(word, self._kernel.get(attribute))
                 text = _value(word, words)
-                self._kernel[attribute] = f"lock {_value(word, words)}" if text == "lock" else text
+                if text == "lock":
+                    text = f"lock {_value(word, words)}"
+                text = _without_names(attribute, text)
+                # The kernel prints the realm of a route in each of its next hops.
+                if attribute != "realm" or self._kernel.get(attribute) != text:
+                    _check_first(word, self._kernel.get(attribute))
+                self._kernel[attribute] = text
             case _ if word not in _FLAGS_WITHOUT_MEANING:
                 (self._several[-1] if self._several else self._single).take(word, words)
 
@@ -375,6 +383,26 @@ class _NextHop:
         """Return the next hop."""
         weight = 1 if self._weight is None else self._weight
         return RouteNextHop(self._via, self._dev, weight, self._is_onlink)
+
+
+def _without_names(attribute: str, text: str) -> str:
+    """Return the text of an attribute with numbers in place of the names that iproute2 has."""
+    kind = _NAME_FILES.get(attribute)
+    if kind is None or text in SCOPES:
+        return text
+    from routed.config import iproute2_names
+
+    parts = text.split("/")
+    for at, part in enumerate(parts):
+        if not part[:1].isdigit():
+            try:
+                number = iproute2_names.number_of(kind, part)
+            except ValueError as error:
+                raise LineError(f"{attribute}: {error}") from error
+            if number is None:
+                raise LineError(f"{attribute}: {quoted(part)} is no name of {kind}")
+            parts[at] = f"{number:#04x}" if attribute == "tos" else str(number)
+    return "/".join(parts)
 
 
 def _gateway(words: Iterator[str]) -> str:

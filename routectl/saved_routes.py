@@ -192,10 +192,18 @@ def _json_words(fields: dict[str, Any], apart: set[str]) -> Iterator[str]:
                     yield from _json_words(_mapping(metrics), set())
             case "nexthops", list():
                 pass  # at the end, as in the text
+            case ("flow", dict()):
+                realms = [_word(value[name]) for name in ("from", "to") if name in value]
+                yield f"realms {'/'.join(realms)}"
+            case ("ecn" | "tcp_usec_ts", None):
+                yield f"features {key}"
             case "via", dict():
                 yield f"via {_word(value.get('family'))} {_word(value.get('host'))}"
             case _:
-                yield f"{_word(_NAMES.get(key, key))} {_word(value, is_name=key == 'dev')}"
+                word = _word(_NAMES.get(key, key))
+                if isinstance(value, bool) or not isinstance(value, str | int):
+                    raise ValueError(f"{word} is neither a text nor a number")
+                yield f"{word} {_word(value, is_name=key == 'dev')}"
     if isinstance(fields.get("nexthops"), list):
         for hop in fields["nexthops"]:
             yield "nexthop"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ipc.control import RouteAttributes, RouteNextHop
@@ -15,6 +17,7 @@ from routectl.iproute import (
     read_route,
     split_line,
 )
+from routed.config import iproute2_names
 
 
 @pytest.mark.parametrize(
@@ -254,3 +257,41 @@ def test_a_line_may_name_the_table_for_which_it_is_meant() -> None:
     assert read_route(line, "100")[3] == read_route("10.0.0.0/8 via 192.0.2.1")[3]
     with pytest.raises(LineError, match="it is a route of table 'main', which is not the one"):
         read_route("10.0.0.0/8 via 192.0.2.1 table main", "100")
+
+
+@pytest.fixture
+def _names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iproute2_names, "FOLDERS", (tmp_path,))
+    (tmp_path / "rt_dsfield").write_text("0x00\tdefault\n0x20 CS1\n")
+    (tmp_path / "rt_realms").write_text("9 nine\n7 twice\n8 twice\n")
+    (tmp_path / "rt_scopes").write_text("77 far\n")
+
+
+@pytest.mark.usefixtures("_names")
+@pytest.mark.parametrize(
+    ("words", "attributes"),
+    [
+        ("tos CS1", {"tos": "0x20"}),
+        ("tos default", {"tos": "0x00"}),
+        ("realms nine/4 scope far", {"realm": "9/4", "scope": "77"}),
+        ("nexthop realms nine dev a nexthop realms nine dev b", {"realm": "9"}),
+    ],
+)
+def test_names_of_iproute2_become_numbers(words: str, attributes: dict[str, str]) -> None:
+    hops = "" if "nexthop" in words else "dev eth0 "
+    *_, found = read_route(f"10.0.0.0/8 {hops}{words}")
+    assert dict(found.kernel_attributes) == attributes
+
+
+@pytest.mark.usefixtures("_names")
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("tos lowdelay", "tos: 'lowdelay' is no name of rt_dsfield"),
+        ("realms twice", "realm: 'twice' stands for"),
+        ("realms 3 realms 4", "'realms' is given twice"),
+    ],
+)
+def test_a_name_that_iproute2_does_not_have_is_an_error(words: str, problem: str) -> None:
+    with pytest.raises(LineError, match=problem):
+        read_route(f"10.0.0.0/8 dev eth0 {words}")
