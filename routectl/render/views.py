@@ -241,7 +241,7 @@ FIB = TextTable(
         Column("NEXT HOPS", route_text),
         Column("STATE", _with_reason("state", "reason"), is_colored=True),
     ),
-    empty="nothing is meant to be in the kernel",
+    empty="no routes",
 )
 
 _TABLE_NAMES = {253: "default", 254: "main", 255: "local"}
