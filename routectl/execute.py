@@ -65,6 +65,9 @@ class Output(Protocol):
     def fail(self, code: str, text: str) -> None:
         """Write an error."""
 
+    def end_lease(self, code: str, text: str) -> None:
+        """Write why a lease of a session ended, after the answer."""
+
     def cancel(self) -> None:
         """End an answer that Ctrl-C has cancelled."""
 
@@ -121,7 +124,7 @@ def hold(invocation: Invocation, client: ControlClient, output: Output) -> ExitS
         with INTERRUPTS.allowed():
             client.wait_for_end()
     except ControlError as error:
-        output.fail(error.code, error.text)
+        output.end_lease(error.code, error.text)
         return error.exit_status
 
 

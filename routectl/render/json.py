@@ -102,6 +102,9 @@ class JsonOutput:
             self._out.flush()
             self._is_whole = True
 
+    def end_lease(self, code: str, text: str) -> None:
+        """Write nothing: the document is whole, and the exit status says the rest."""
+
     def cancel(self) -> None:
         """Write the error `cancelled` and end the document, unless it is whole already."""
         if not self._is_whole:

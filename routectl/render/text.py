@@ -234,6 +234,10 @@ class TextOutput:
             self._out.write(f"{printable(line)}\n")
         self._out.flush()
 
+    def end_lease(self, code: str, text: str) -> None:
+        """Write why a session ended whose answer was written before."""
+        self.fail(code, text)
+
     def fail(self, code: str, text: str) -> None:
         """Write an error."""
         del code  # for JSON only
