@@ -6,9 +6,11 @@ read files of other users through the daemon. A file can be checked before a dae
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ipc.blocking import ControlError, ExitStatus
+from routed.config.files import check_files
 from routed.config.load import ConfigError, load_file
 from routed.config.secrets import KeyFileError, read_secrets
 
@@ -28,12 +30,14 @@ def check_file(path: str, base: str | None = None) -> list[str]:
     """
     try:
         config = load_file(path, is_from_terminal=True)
+        place = path if base is None else os.path.join(base, os.path.basename(path))
+        check_files(config, os.path.abspath(place))
         read_secrets(config, path, None if base is None else Path(base))
     except ConfigError as error:
         raise _wrong(str(error)) from error
     except KeyFileError as error:
         raise _wrong("\n".join(error.problems)) from error
-    return [f"{path} is right"]
+    return [f"{path} is valid"]
 
 
 def _wrong(text: str) -> ControlError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ipc.blocking import ControlClient, ControlError, DaemonUnreachable, ExitStatus
@@ -243,12 +243,8 @@ def _carry_out(invocation: Invocation, client: ControlClient, output: Output) ->
             output.show(form, client.ask(build(invocation)).pages())
         case Command(build):
             _command(client, build(invocation), output)
-        case Check(build) if (path := invocation.value("file")) is not None:
-            from routectl.checking import check_file  # imports YAML
-
-            output.report(check_file(path, invocation.value("base")))
         case Check(build):
-            output.report(client.ask(build(invocation)).result().lines)
+            output.report(_check(build, invocation, client))
         case ExplainAddress(build, form):
             output.show(form, _explained(client.ask(build(invocation)).pages()))
         case Draw(build, form):
@@ -300,6 +296,19 @@ def _carry_out_here(
             output.report(describe(invocation.values.get("command", ())))
         case LocalAction.QUIT:
             pass  # ends the shell, which checks for it; there is nothing to end elsewhere
+
+
+def _check(
+    build: Callable[[Invocation], Request], invocation: Invocation, client: ControlClient
+) -> Iterable[str]:
+    path, base = invocation.value("file"), invocation.value("base")
+    if path is not None:
+        from routectl.checking import check_file  # imports YAML
+
+        return check_file(path, base)
+    if base is not None:
+        raise ParseError("`base` belongs to a file: check FILE base DIR")
+    return client.ask(build(invocation)).result().lines
 
 
 def _command(client: ControlClient, request: Request, output: Output) -> None:

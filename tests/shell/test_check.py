@@ -19,7 +19,7 @@ def run(line: str) -> tuple[ExitStatus | None, str, str]:
 def test_a_valid_file_needs_no_daemon(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("router_id: 10.255.0.1\nuser: root\n")
-    assert run(f"check {path}") == (ExitStatus.DONE, f"{path} is right\n", "")
+    assert run(f"check {path}") == (ExitStatus.DONE, f"{path} is valid\n", "")
 
 
 def test_every_mistake_is_reported_with_its_place(tmp_path: Path) -> None:
@@ -58,7 +58,25 @@ def test_a_copy_elsewhere_is_checked_as_if_it_were_in_the_place_of_the_original(
     status, _, errors = run(f"check {copy}")
     assert (status, "core.key" in errors) == (ExitStatus.REFUSED, True)
     for line in (f"check {copy} base {place}", f"check {copy} --base {place}"):
-        assert run(line) == (ExitStatus.DONE, f"{copy} is right\n", "")
+        assert run(line) == (ExitStatus.DONE, f"{copy} is valid\n", "")
+
+
+def test_two_options_that_lead_to_one_file_are_an_error_as_for_the_daemon(tmp_path: Path) -> None:
+    file, log = tmp_path / "routes.yaml", tmp_path / "log"
+    file.write_text(
+        f"router_id: 10.255.0.1\nuser: root\nlog: {{file: {log}}}\npid_file: {tmp_path}/pid\n"
+    )
+    log.symlink_to(tmp_path / "pid")
+    status, _, errors = run(f"check {file}")
+    assert status is ExitStatus.REFUSED
+    assert "log.file" in errors
+    assert "pid_file" in errors
+
+
+def test_a_base_needs_a_file() -> None:
+    status, _, errors = run("check base /etc/routed")
+    assert status is ExitStatus.USAGE
+    assert "`base` belongs to a file: check FILE base DIR" in errors
 
 
 def test_without_a_file_the_daemon_checks_its_own() -> None:
