@@ -75,7 +75,7 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("show route here", "'here' is not an IP address"),
         ("show route 10.0.0.1/8", "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
         ("show route ten", "'ten' is not an IP address"),
-        ("show route 192.0.2.1 x", "unexpected 'x' after show route"),
+        ("show route 192.0.2.1 x", "'x' after show route is unknown; expected: table"),
         ("lookup 192.0.2.1 x", "'x' is not an IP address"),
         ("show routes ten", "'ten' is not an IP prefix (like 10.0.0.0/8)"),
         ("show routes 10.0.0.1/8", "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
@@ -94,7 +94,7 @@ def test_an_exact_word_is_not_ambiguous() -> None:
         ("route add 10.0.0.0/8 prefix",
          "'prefix' after route add is unknown; did you mean pref?"),
         ("route delete 10.0.0.0/8 prefix",
-         "'prefix' after route delete is unknown; expected: owner"),
+         "'prefix' after route delete is unknown; expected: owner, table"),
         ("route add 10.0.0.0/8 mtu lock", "mtu needs VALUE after it"),
         ("route add 10.0.0.0/8 tag 4294967296",
          "'4294967296' is too large: the maximum is 4294967295"),
@@ -144,7 +144,7 @@ def test_an_empty_word_is_no_abbreviation() -> None:
         ("sh nei int eth0", ["NEIGHBOR"]),
         (
             "show routes 10.0.0.0/8",
-            ["longer", "source", "selected", "neighbor", "interface", "via", "state"],
+            ["longer", "source", "selected", "neighbor", "interface", "via", "state", "table"],
         ),
         ("show routes source", ["SOURCE"]),
         ("lookup ::1", ["ADDRESS"]),
@@ -202,7 +202,7 @@ def test_help_for_a_command() -> None:
 def test_help_for_a_branch_lists_what_follows() -> None:
     lines = describe(["show"])
     assert lines[0] == "Look at the daemon's state"
-    assert len(lines) == 2 + 17
+    assert len(lines) == 2 + 18
     assert describe([])[0].startswith("  show ")
 
 
