@@ -1,7 +1,8 @@
-"""A supervisor and its engines, for tests of what both sides run by: each step may be the last.
+"""A supervisor and its engines, for tests of the configuration that each side runs: each step
+may be the last.
 
 An engine is configured as a real one is: `prepare`, `commit`, or nothing when it is stopped. The
-next one starts a moment after its death and is given what `ConfigSwitch` agrees to.
+next one starts a moment after its death and gets the configuration that `ConfigSwitch` returns.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class DirectReader(ConfigReader):
 
 
 class Sink:
-    """Remembers what was logged."""
+    """Records the log lines."""
 
     def __init__(self) -> None:
         self.records: list[LogRecord] = []
@@ -97,7 +98,7 @@ class FakeLog:
 
 
 class FakeReporter:
-    """Counts the reloads that the service manager is told of."""
+    """Counts the reloads that the service manager is notified of."""
 
     def __init__(self) -> None:
         self.reloads = 0
@@ -192,7 +193,7 @@ class FakeOpened:
 
 
 class FakeEngine:
-    """One life of an engine."""
+    """One engine, from its start to its end."""
 
     def __init__(self, step: Callable[[str, FakeEngine], None]) -> None:
         """Args: step, called with the name of each step before it; may kill or stop this engine."""

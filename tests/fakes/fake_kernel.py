@@ -68,7 +68,7 @@ class FakeKernel:
         self.behind: dict[RouteKey, list[KernelRoute]] = {}
         """More routes of the same key, in the order in which they would forward."""
         self.writes: list[Operation] = []
-        """Every operation ever asked for, in order."""
+        """Every operation so far, in order."""
         self.dumps = 0
         self.interrupt_dumps = 0
         """Number of following dumps that are interrupted."""
@@ -80,7 +80,7 @@ class FakeKernel:
         self.down_links: set[int] = set()
         self.objects: dict[int, SeenNextHop] = {}
         self.object_writes: list[NextHopWrite] = []
-        """Every operation on nexthop objects ever asked for, in order."""
+        """Every operation on nexthop objects so far, in order."""
         self.has_objects = True
         self.families = set(Family)
         """Families of this kernel; without IPv6 under ipv6.disable=1."""
@@ -404,7 +404,7 @@ class FakeRuleKernel:
         return KernelRefusal(errno.ENOENT, "")
 
     def known_of(self, rule: PolicyRule) -> PolicyRule:
-        """Return what this kernel understands of a rule."""
+        """Return the part of a rule that this kernel supports."""
         unknown = self.unknown | ({"realms"} if rule.family is Family.IPV6 else set())
         defaults = PolicyRule._field_defaults
         return rule._replace(**{field: defaults[field] for field in unknown})

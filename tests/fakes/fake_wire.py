@@ -104,7 +104,7 @@ class Segment:
 
 
 class Node:
-    """A router: an instance, what is plugged in, and what it has reported."""
+    """A router: an instance, its links, and what the instance has reported."""
 
     def __init__(
         self, name: str, number: int, router_id: Address, rng: random.Random, now: float
@@ -123,7 +123,7 @@ class Node:
         self.learned: dict[Prefix, LearnedPath] = {}
         """Routes that the present instance has reported."""
         self.routes: dict[Prefix, LearnedPath] = {}
-        """Forwarding: what was learned, or what was there before a restart."""
+        """Forwarding: routes that were learned, and those from before a restart."""
         self.is_gated = False
         self.unwritten: dict[Prefix, None] = {}
         """Reported, and not begun to be written; the kernel lags."""
@@ -311,7 +311,7 @@ class FakeWire:
             self._drain(node)
 
     def change_cost(self, segment: Segment, cost: int) -> None:
-        """Both ends of a wire get a new cost; an end that is down gets it when it comes up."""
+        """Set the cost of both ends of a wire; an end that is down gets it when it comes up."""
         for node, ifindex in segment.plugs:
             settings = dataclasses.replace(node.links[ifindex][1], cost=cost)
             if segment.is_cut:
@@ -335,7 +335,7 @@ class FakeWire:
         self._drain(node)
 
     def kick(self, name: str) -> None:
-        """Take what an instance has to say that was called past this wire."""
+        """Drain the outputs of an instance that was called outside of this wire."""
         self._drain(self.nodes[name])
 
     def await_forwarding(self, name: str, *, is_on: bool) -> None:
@@ -433,7 +433,7 @@ class FakeWire:
         heapq.heappush(self._events, (moment, next(self._counter), action))
 
     def _drain(self, node: Node) -> None:
-        """Carry out what an instance wants, and arm its timer."""
+        """Carry out the outputs of an instance, and set its timer."""
         for output in node.instance.outputs():
             match output:
                 case SendDatagram(ifindex, destination, data):
@@ -495,7 +495,7 @@ class FakeWire:
         self._at(max(node.started_at + node.dead_interval_s, self.now), sweep)
 
     def _follow(self, node: Node) -> None:
-        """Begin to write what was reported, as it is now; say for what that is over."""
+        """Begin to write the reported state of this moment, and schedule the end of the write."""
         if node.unwritten and not node.writing:
             node.writing = {prefix: node.learned.get(prefix) for prefix in node.unwritten}
             node.unwritten.clear()

@@ -1,9 +1,10 @@
-"""An engine's process that was taken over: it runs what a test wrote, on the channel at fd 3.
+"""A process in the place of the engine that an attacker controls: it runs a test's script, on
+the channel at fd 3.
 
-    python hostile_program.py SCRIPT --ids UID:GID --sandbox auto
+python hostile_program.py SCRIPT --ids UID:GID --sandbox auto
 
-It is confined like the real one and says nothing by itself; SCRIPT finds `send`, `take`, the
-message classes and the standard library. Nothing installed leads here: a test replaces
+It is confined like the real one and sends nothing by itself; SCRIPT can use `send`, `take`, the
+message classes and the standard library. No installed file refers to it: a test replaces
 `routed.parent.engine_process.spawn.ENGINE_COMMAND`.
 """
 
@@ -69,7 +70,7 @@ def read_nothing() -> None:
 
 
 def take_configuration() -> None:
-    """Do what a good engine does, up to the phase RUNNING."""
+    """Receive the configuration as a real engine does, up to the phase RUNNING."""
     begin = take_until(internal.ConfBegin)
     assert isinstance(begin, internal.ConfBegin)
     take_until(internal.ConfDrain)
@@ -79,12 +80,12 @@ def take_configuration() -> None:
 
 
 def say_hello() -> None:
-    """Say which version this is; the parent says nothing before."""
+    """Send the version; the parent sends nothing before."""
     send(hello_of_this_process())
 
 
 def tell_of_refusals() -> None:
-    """Do what a good engine does first of all."""
+    """Pass the listener of refused calls to the parent, as a real engine does first."""
     assert confinement.listener is not None
     send(internal.RefusalsWatched(), descriptors=[confinement.listener])
     os.close(confinement.listener)
@@ -93,7 +94,7 @@ def tell_of_refusals() -> None:
 if __name__ == "__main__":
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
     uid, _, gid = sys.argv[sys.argv.index("--ids") + 1].partition(":")
-    # Who nobody tells of must be answered by nobody: a refused call would wait for ever.
+    # A script that passes no listener to the parent has none: a refused call would wait for ever.
     confinement = confine_engine(int(uid), int(gid), reports_refusals="tell_of_refusals()" in text)
     if "says_no_hello" not in text:
         say_hello()

@@ -1,4 +1,4 @@
-"""The two kernels that the contract suites hold against each other, and what they ask of both."""
+"""The two kernels that the contract suites compare, and the calls that both answer."""
 
 from __future__ import annotations
 

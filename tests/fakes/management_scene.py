@@ -1,4 +1,4 @@
-"""A running management server, and clients that say exactly what a test wants said."""
+"""A running management server, and clients that send exactly the bytes of a test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEADLINE_S = 60.0
 
 
 class Client:
-    """A client that says exactly what a test wants said."""
+    """A client that sends exactly the bytes of a test."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -85,7 +85,7 @@ class Client:
         return await self.answer()
 
     async def is_hung_up(self) -> bool:
-        """Wait for the server to say nothing more; what was unread may turn that into a reset."""
+        """Wait until the server sends nothing more; unread data may turn the end into a reset."""
         try:
             return await self.socket.recv(CONTROL_FRAME_MAX_BYTES + 1) == b""
         except ConnectionResetError:
@@ -94,7 +94,7 @@ class Client:
 
 @dataclass
 class Scene:
-    """A running server, and what it logged."""
+    """A running server and its log."""
 
     path: str
     daemon: FakeDaemon

@@ -96,7 +96,7 @@ def _is_usable(segment: Segment) -> bool:
 
 
 def shortest_metrics(wire: FakeWire, target: Node) -> dict[str, int]:
-    """Dijkstra from a node outwards: what each other node should reach it at."""
+    """Run Dijkstra's algorithm from a node. Returns the metric of every other node's path to it."""
     distances = {target.name: 0}
     queue = [(0, target.name)]
     while queue:

@@ -1,10 +1,10 @@
-"""Whether next hops form a loop, kept up to date from change to change.
+"""Detects whether next hops form a loop, updated with each change.
 
 Every node has a height, and every edge leads down: from a node to strictly lower ones. While that
-holds there is no loop anywhere, so a change costs a look at the node's own next hops, unless it has
-to be lifted above one of them. Then those that point to it are lifted as far as they must, and so
-on; whoever is lifted above itself is on a loop. A walk along all paths after each change would say
-the same (`tests/sim/test_next_hop_graph.py` holds the two together) at the price of the paths'
+holds there is no loop, so a change needs a check of the node's own next hops only, unless the node
+has to be lifted above one of them. Then the nodes that point to it are lifted as far as necessary,
+and so on; a node that is lifted above itself is on a loop. A walk along all paths after each change
+has the same result (`tests/sim/test_next_hop_graph.py` compares both) at the cost of the paths'
 length.
 
 Source: the idea is that of Marchetti-Spaccamela, Nanni and Rohnert, Maintaining a topological order
@@ -48,7 +48,9 @@ class NextHopGraph:
         return None
 
     def _is_on_loop(self, start: str) -> bool:
-        """Lift a node above its next hops, and others above it; whether that comes round to it."""
+        """Lift a node above its next hops, and others above it. Returns whether this reaches
+        the node itself.
+        """
         heights = self._heights
         least = max((heights[successor] for successor in self._next[start]), default=-1) + 1
         if start in self._next[start]:

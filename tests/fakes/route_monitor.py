@@ -27,7 +27,7 @@ class RouteMonitor:
         self._socket = lab.open_socket(router, socket.AF_NETLINK, socket.SOCK_RAW, 0)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        except PermissionError:  # we are nobody in the lab's namespace: as much as is allowed
+        except PermissionError:  # no privilege in the lab's namespace: as much as is allowed
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         self._socket.bind((0, _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_ROUTE))
         self._socket.setblocking(False)

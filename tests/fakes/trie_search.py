@@ -1,4 +1,4 @@
-"""A search that believes every word of a trie, for tests of what wrote them."""
+"""A search that does not verify the words of a trie, for tests of the code that wrote them."""
 
 from __future__ import annotations
 
