@@ -71,6 +71,8 @@ def install(bench: Bench, table: Table, limit: Limit | None) -> None:
 
     way = "by nexthop id" if table.by_object else "with their own next hops"
     work = f"install {len(table)} {table.family.name} routes {way}"
+    if len(table.table_ids) > 1:
+        work += f" in {len(table.table_ids)} tables"
     peers = {"kernel limit": lambda: at_the_limit(table, limit)} if limit else {}
     bench.compare(work, "s", ours, peers, target=1.25, limit="kernel limit")
 

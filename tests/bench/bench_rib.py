@@ -71,7 +71,7 @@ def megabytes_of_two_candidates(count: int) -> float:
     table = tables.full_table(tables.IPV4, count)
     sets = max(1, len(table) * ATTRIBUTE_SETS // ROUTES // 2)  # of each of the two sources
     gc.collect()
-    before = _resident_bytes()
+    before = resident_bytes()
     rib = Rib()
     for source in (RouteSource.NEIGHBOR, RouteSource.INJECTED):
         for index, (network, length, _) in enumerate(table):
@@ -85,10 +85,11 @@ def megabytes_of_two_candidates(count: int) -> float:
             )  # fmt: skip
     rib.process()
     gc.collect()
-    return (_resident_bytes() - before) / 1e6
+    return (resident_bytes() - before) / 1e6
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Return the resident memory of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -43,6 +43,8 @@ from tests.bench import tables
 __all__ = ["LINKS", "OURS", "PRIORITY", "PROTOCOL", "Arena", "Daemon", "Table", "timed_install"]
 
 LINKS = 8
+FIRST_TABLE = 1000
+"""Number of the first of several kernel tables."""
 PROTOCOL = PRIORITY = 205
 OURS = Ownership(PROTOCOL, PRIORITY, frozenset({254}))
 
@@ -111,6 +113,7 @@ class Table:
         *,
         by_object: bool = True,
         paths: int = 1,
+        kernel_tables: int = 1,
     ) -> None:
         """Args:
         arena: where it will be installed.
@@ -119,6 +122,7 @@ class Table:
         directory: for files.
         by_object: whether routes go through nexthop objects.
         paths: next hops of each route.
+        kernel_tables: number of kernel tables over which the routes are spread; 1 is main.
         """
         self.arena = arena
         self.by_object = by_object
@@ -139,7 +143,9 @@ class Table:
             )
             for number in range(LINKS)
         ]
-        self.table_key = TableKey(254, self.family, 0, PRIORITY)
+        first = FIRST_TABLE if kernel_tables > 1 else 254
+        self.table_ids = range(first, first + kernel_tables)
+        self.ownership = Ownership(PROTOCOL, PRIORITY, frozenset(self.table_ids))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -150,21 +156,27 @@ class Table:
         """
         values = tuple(FibValue(value.type, value.next_hops) for value in self.values)
         frames = []
-        for start in range(0, len(self), UPDATE_ROUTES_MAX):
-            keys = self.keys[start : start + UPDATE_ROUTES_MAX]
-            hops = [(hop + turn) % LINKS for hop in self.hops[start : start + UPDATE_ROUTES_MAX]]
-            columns = FibColumns(254, self.family, pack_keys(self.family, keys), pack_indices(hops))
-            serial = start // UPDATE_ROUTES_MAX + 1
+        for serial, (table_id, keys, hops) in enumerate(self._parts(UPDATE_ROUTES_MAX), 1):
+            indices = pack_indices([(hop + turn) % LINKS for hop in hops])
+            columns = FibColumns(table_id, self.family, pack_keys(self.family, keys), indices)
             frames.append(codec.encode(FibUpdate(serial, values, (columns,), ())))
         return frames
+
+    def _parts(self, limit: int) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield at most `limit` routes of one kernel table at a time: its number, keys, hops."""
+        step = len(self.table_ids)
+        for number, table_id in enumerate(self.table_ids):
+            keys, hops = self.keys[number::step], self.hops[number::step]
+            for start in range(0, len(keys), limit):
+                yield table_id, keys[start : start + limit], hops[start : start + limit]
 
     def buffers(self) -> Iterator[bytes]:
         """Return the messages to the kernel for the whole table, in the batches of our sync."""
         in_kernel = self._kernel_values()
-        for start in range(0, len(self), BATCH_OPERATIONS):
-            keys = self.keys[start : start + BATCH_OPERATIONS]
-            values = [in_kernel[hop] for hop in self.hops[start : start + BATCH_OPERATIONS]]
-            batch = FibBatch(OpKind.INSTALL, self.table_key, keys, values)
+        for table_id, keys, hops in self._parts(BATCH_OPERATIONS):
+            values = [in_kernel[hop] for hop in hops]
+            table_key = TableKey(table_id, self.family, 0, PRIORITY)
+            batch = FibBatch(OpKind.INSTALL, table_key, keys, values)
             yield encode_batch(batch, PROTOCOL, 1) + encode_barrier(len(keys) + 1)
 
     def _kernel_values(self) -> list[RouteValue]:
@@ -186,7 +198,8 @@ class Table:
 
     def limit_file(self) -> Path:
         """The same for `fib_limit send`."""
-        path = self.directory / f"{self.family.name}-{len(self)}-{self.by_object}"
+        number = len(self.table_ids)
+        path = self.directory / f"{self.family.name}-{len(self)}-{self.by_object}-{number}"
         if not path.exists():
             with path.open("wb") as file:
                 for buffer in self.buffers():
@@ -198,10 +211,10 @@ class Table:
 
         async def main() -> None:
             with RequestSocket(PROTOCOL) as requests:
-                for start in range(0, len(self), BATCH_OPERATIONS):
-                    keys = self.keys[start : start + BATCH_OPERATIONS]
+                for table_id, keys, _ in self._parts(BATCH_OPERATIONS):
                     values = [self.values[0]] * len(keys)
-                    requests.apply([FibBatch(OpKind.REMOVE, self.table_key, keys, values)])
+                    table_key = TableKey(table_id, self.family, 0, PRIORITY)
+                    requests.apply([FibBatch(OpKind.REMOVE, table_key, keys, values)])
 
         with self.arena.here.inside():
             trio.run(main)
@@ -222,10 +235,16 @@ class Daemon:
     """The part of the privileged process, on the kernel of an arena."""
 
     def __init__(
-        self, requests: RequestSocket, object_requests: RequestSocket, *, by_object: bool
+        self,
+        requests: RequestSocket,
+        object_requests: RequestSocket,
+        *,
+        by_object: bool,
+        ownership: Ownership = OURS,
     ) -> None:
         self.progress = trio.Event()
-        fib_tables, log = FibTables(OURS), Logger(_Errors(), "parent", Level.DEBUG)
+        self._ownership = ownership
+        fib_tables, log = FibTables(ownership), Logger(_Errors(), "parent", Level.DEBUG)
         book = NexthopTable(PROTOCOL, is_enabled=by_object, is_link_up=lambda _ifindex: True)
         self.sync = FibSync(
             fib_tables,
@@ -246,7 +265,7 @@ class Daemon:
     async def take(self, frames: Sequence[bytes]) -> None:
         """Handle frames as they come over the channel, until all routes are in the kernel."""
         for frame in frames:
-            update, refused = validate_update(codec.decode(FibUpdate, frame), OURS)
+            update, refused = validate_update(codec.decode(FibUpdate, frame), self._ownership)
             assert not refused
             self.sync.update(update)
             while self.sync.updates_waiting > 4:
@@ -262,7 +281,9 @@ def timed_install(table: Table, frames: Sequence[bytes], *, adopts: bool = False
 
     async def main() -> float:
         with RequestSocket(PROTOCOL) as requests, RequestSocket(PROTOCOL) as object_requests:
-            daemon = Daemon(requests, object_requests, by_object=table.by_object)
+            daemon = Daemon(
+                requests, object_requests, by_object=table.by_object, ownership=table.ownership
+            )
             async with trio.open_nursery() as nursery:
                 began = time.perf_counter()
                 nursery.start_soon(daemon.sync.run)

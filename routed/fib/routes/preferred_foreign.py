@@ -55,7 +55,7 @@ class PreferredForeignRoutes:
         """By prefix, foreign routes of our own priority that precede ours."""
         self._current: dict[int, PreferredForeignRoute] = {}
         """By prefix, for our desired routes."""
-        self._unsent: dict[int, None] = {}
+        self.unsent: dict[int, None] = {}
         """Prefixes whose change was not yet sent to the engine."""
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class PreferredForeignRoutes:
         if self._current:
             for key in self._current.keys() & keys:
                 del self._current[key]
-                self._unsent[key] = None
+                self.unsent[key] = None
 
     def _compare(self, key: int) -> None:
         """Update the state of one prefix."""
@@ -130,24 +130,24 @@ class PreferredForeignRoutes:
         before = self._current.get(key)
         if not (routes or equal) or not self._is_desired(key):
             if self._current.pop(key, None) is not None:
-                self._unsent[key] = None
+                self.unsent[key] = None
             return
         foreign = PreferredForeignRoute(key, *min(routes.items())) if routes else equal
         assert foreign is not None, "there are such routes"
         if foreign != before:
             self._current[key] = foreign
-            self._unsent[key] = None
+            self.unsent[key] = None
             if before is None:
                 self.news.append(foreign)
 
     def begin_session(self) -> None:
         """Mark all as unsent, for a new engine."""
-        self._unsent = dict.fromkeys(self._current)
+        self.unsent = dict.fromkeys(self._current)
 
     def pop_unsent_tables(self, limit: int) -> list[tuple[int, PreferredForeignRoute | None]]:
         """Pop changes for the engine: shadowed prefixes with the foreign route; None for those that
         are no longer shadowed."""
-        keys = list(itertools.islice(self._unsent, max(0, limit)))
+        keys = list(itertools.islice(self.unsent, max(0, limit)))
         for key in keys:
-            del self._unsent[key]
+            del self.unsent[key]
         return [(key, self._current.get(key)) for key in keys]

@@ -300,13 +300,13 @@ class FibTables:
         for fib_table in self._tables.values():
             fib_table.release_due(now)
             room = limit - sum(len(batch.keys) for batch in batches)
-            if room > 0:
+            if room > 0 and fib_table.tracker.to_install:
                 batches += fib_table.plan_writes(room)
         if batches or (self._is_coupled and not self._is_gate_open):
             return batches
         for fib_table in self._tables.values():
             room = limit - sum(len(batch.keys) for batch in batches)
-            if room > 0:
+            if room > 0 and fib_table.tracker.to_remove:
                 batches += fib_table.plan_removals(room)
         return batches
 
@@ -374,7 +374,7 @@ class FibTables:
         """Pop failures to report to the engine, at most `limit` routes."""
         failures: dict[RouteKey, str] = {}
         recovered: list[RouteKey] = []
-        for fib_table in self._tables.values():
+        for fib_table in [each for each in self._tables.values() if each.unsent]:
             room = limit - len(failures) - len(recovered)
             failed, ended = fib_table.pop_unsent(room)
             failures |= {fib_table.table_key.key(key): reason for key, reason in failed.items()}
@@ -400,7 +400,7 @@ class FibTables:
     def pop_preferred(self, limit: int) -> list[tuple[RouteKey, PreferredForeignRoute | None]]:
         """Pop foreign routes that the kernel prefers to ours; None where that has ended."""
         changes: list[tuple[RouteKey, PreferredForeignRoute | None]] = []
-        for fib_table in self._tables.values():
+        for fib_table in [each for each in self._tables.values() if each.preferred_foreign.unsent]:
             unsent = fib_table.preferred_foreign.pop_unsent_tables(limit - len(changes))
             changes += [(fib_table.table_key.key(key), foreign) for key, foreign in unsent]
         return changes
