@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from protocol import ENGINE_USER, RUN_DIRECTORY
-from topology import LOOPBACKS_IPV4, LOOPBACKS_IPV6, Node, merge
+from topology import HELLO, LOOPBACKS_IPV4, LOOPBACKS_IPV6, MULTIPLIER, Node, merge
 
 __all__ = ["config_of", "config_path", "log_path", "pid_path", "socket_path"]
 
@@ -46,7 +46,7 @@ def config_of(node: Node, *, is_rootless: bool) -> str:
         "user": "root" if is_rootless else ENGINE_USER,
         "pid_file": pid_path(node.name),
         "log": {"level": "info", "file": log_path(node.name)},
-        "interfaces": {"eth*": {"hello": "300ms", "multiplier": 3}},
+        "interfaces": {"eth*": {"hello": HELLO, "multiplier": MULTIPLIER}},
         "redistribute": [
             {
                 "source": "connected",

@@ -9,6 +9,7 @@
     links:
       - A-R                         # a veth pair
       - {between: R-B, ipv4: 10.9.9.0/30, ipv6: 2001:db8:99::/64}
+      - {between: A-B, cost: 100}   # of NUP, at both ends; default: that of `config`, else 10
     lans:
       lan: [A, R, B]                # a bridge in a namespace of its own
 
@@ -26,6 +27,8 @@ Failure: `TopologyError` names the file and the error.
 
 from __future__ import annotations
 
+import fnmatch
+import heapq
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,8 +46,11 @@ from typing import Any
 import yaml
 
 __all__ = [
+    "DEFAULT_COST",
+    "HELLO",
     "LOOPBACKS_IPV4",
     "LOOPBACKS_IPV6",
+    "MULTIPLIER",
     "Node",
     "Port",
     "Segment",
@@ -63,6 +69,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,9}")
 them."""
 
 _NODES_MAX, _SEGMENTS_MAX = 250, 250
+
+DEFAULT_COST = 10
+"""Of an interface whose configuration names none."""
+HELLO, MULTIPLIER = "300ms", 3
+"""Timers of NUP in a lab."""
 
 IpInterface = IPv4Interface | IPv6Interface
 
@@ -100,6 +111,15 @@ class Node:
     """Position in the file, from 1."""
     config: Mapping[str, Any]
     """Merged over the generated configuration."""
+
+    def cost(self, ifname: str) -> int:
+        """Return the configured cost of NUP on an interface."""
+        entries = merge({"eth*": {}}, self.config.get("interfaces") or {})
+        for name in (ifname, *entries):
+            entry = entries.get(name)
+            if entry is not None and fnmatch.fnmatchcase(ifname, name):
+                return int(entry.get("cost", DEFAULT_COST))
+        return DEFAULT_COST
 
     @property
     def router_id(self) -> str:
@@ -152,6 +172,8 @@ class Topology:
     def first_hops(self, cut: frozenset[tuple[str, str]] = frozenset()) -> FirstHops:
         """Return the first links of shortest paths, for every router and every other router.
 
+        A path is as long as the sum of the configured costs of the interfaces that it leaves by.
+
         Args:
             cut: ports that are down, as (node, interface name).
 
@@ -163,41 +185,48 @@ class Topology:
         return {
             (here, there): frozenset(
                 ifname
-                for ifname, neighbor in edges[here]
-                if distances[there].get(neighbor, len(edges)) + 1 == distances[there].get(here)
+                for ifname, neighbor, cost in edges[here]
+                if there in distances[neighbor]
+                and cost + distances[neighbor][there] == distances[here][there]
             )
             for here in self.nodes
             for there in self.nodes
             if here != there
         }
 
-    def _edges(self, cut: frozenset[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
-        """Return each router's links and the neighbor behind each; a veth pair needs both ports
-        up."""
-        edges: dict[str, list[tuple[str, str]]] = {name: [] for name in self.nodes}
+    def _edges(self, cut: frozenset[tuple[str, str]]) -> Edges:
+        """Return each router's links, the neighbor behind each and the cost; a veth pair needs both
+        ports up."""
+        edges: dict[str, list[tuple[str, str, int]]] = {name: [] for name in self.nodes}
         for segment in self.segments:
             alive = [port for port in segment.ports if (port.node, port.ifname) not in cut]
             if not segment.is_lan and len(alive) < len(segment.ports):
                 continue
             for port in alive:
                 others = [other.node for other in alive if other is not port]
-                edges[port.node] += [(port.ifname, other) for other in others]
+                cost = self.nodes[port.node].cost(port.ifname)
+                edges[port.node] += [(port.ifname, other, cost) for other in others]
         return edges
 
 
 FirstHops = dict[tuple[str, str], frozenset[str]]
 
 
-def _distances(edges: Mapping[str, Sequence[tuple[str, str]]], origin: str) -> dict[str, int]:
-    """Return the number of hops to every router that can be reached (every link has the same
-    cost)."""
-    distances = {origin: 0}
-    frontier = [origin]
-    for node in frontier:
-        for _, neighbor in edges[node]:
-            if neighbor not in distances:
-                distances[neighbor] = distances[node] + 1
-                frontier.append(neighbor)
+Edges = Mapping[str, Sequence[tuple[str, str, int]]]
+"""By router: interface, neighbor, cost."""
+
+
+def _distances(edges: Edges, origin: str) -> dict[str, int]:
+    """Return the cost of the shortest path to every router that can be reached (Dijkstra)."""
+    distances: dict[str, int] = {}
+    found = [(0, origin)]
+    while found:
+        distance, node = heapq.heappop(found)
+        if node in distances:
+            continue
+        distances[node] = distance
+        for _, neighbor, cost in edges[node]:
+            heapq.heappush(found, (distance + cost, neighbor))
     return distances
 
 
@@ -243,8 +272,8 @@ def compute(document: object) -> Topology:
         raise TopologyError("expected a mapping with at least `nodes`")
     if unknown := sorted(set(document) - keys):
         raise TopologyError(f"unknown keys {unknown}; there are {sorted(keys)}")
-    nodes = _nodes(document["nodes"], document.get("config") or {})
     pairs = [_pair_document(entry) for entry in document.get("links") or []]
+    nodes = _nodes(document["nodes"], document.get("config") or {}, _costs(pairs))
     lans: dict[str, list[str]] = document.get("lans") or {}
     if len(pairs) + len(lans) > _SEGMENTS_MAX:
         raise TopologyError(f"more than {_SEGMENTS_MAX} links")
@@ -257,7 +286,21 @@ def compute(document: object) -> Topology:
     return Topology(str(document.get("description", "")), document, nodes, tuple(segments))
 
 
-def _nodes(entries: object, common: Mapping[str, Any]) -> dict[str, Node]:
+def _costs(pairs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the configuration of the interfaces whose link has a cost, by node."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        if "cost" in pair:
+            left, _, right = pair["between"].partition("-")
+            for here, there in ((left, right), (right, left)):
+                entry = {"hello": HELLO, "multiplier": MULTIPLIER, "cost": pair["cost"]}
+                found.setdefault(here, {})[f"eth-{there}"] = entry
+    return {name: {"interfaces": entries} for name, entries in found.items()}
+
+
+def _nodes(
+    entries: object, common: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Node]:
     if not isinstance(entries, dict) or len(entries) > _NODES_MAX:
         raise TopologyError(f"`nodes` is a mapping of at most {_NODES_MAX} names")
     nodes = {}
@@ -266,15 +309,19 @@ def _nodes(entries: object, common: Mapping[str, Any]) -> dict[str, Node]:
             raise TopologyError(f"{name!r} cannot name a node (1 to 10 letters and digits)")
         if unknown := sorted(set(options or {}) - {"config"}):
             raise TopologyError(f"node {name}: unknown keys {unknown}; there is `config`")
-        nodes[name] = Node(name, number, merge(common, (options or {}).get("config") or {}))
+        config = merge(merge(common, costs.get(name, {})), (options or {}).get("config") or {})
+        nodes[name] = Node(name, number, config)
     return nodes
 
 
-def _pair_document(entry: object) -> dict[str, str]:
+def _pair_document(entry: object) -> dict[str, Any]:
     document = {"between": entry} if isinstance(entry, str) else entry
-    keys = {"between", "ipv4", "ipv6"}
+    keys = {"between", "cost", "ipv4", "ipv6"}
     if not isinstance(document, dict) or "between" not in document or set(document) - keys:
         raise TopologyError(f"link {entry!r}: expected A-B or a mapping of {sorted(keys)}")
+    cost = document.get("cost", DEFAULT_COST)
+    if not isinstance(document["between"], str) or type(cost) is not int or not 1 <= cost <= 65535:
+        raise TopologyError(f"link {entry!r}: expected a name (A-B), and a cost of 1 to 65535")
     return document
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
+import topology
+from testbed import Lab
 from tests.integration.conftest import LabBuilder
 from waiting import wait_until
 
@@ -64,3 +68,29 @@ def test_neighbors_named_by_address_need_no_multicast(build_lab: LabBuilder) -> 
     )
     addresses = {row["address"] for row in lab.routectl("R", "show", "neighbors")}
     assert addresses == {"10.0.1.1", "10.0.2.2"}
+
+
+def test_a_costly_link_is_used_only_without_another_way(build_lab: LabBuilder) -> None:
+    lab = build_lab(
+        topology.compute(
+            {
+                "nodes": {"A": None, "B": None, "C": None},
+                "links": [{"between": "A-B", "cost": 100}, "B-C", "A-C"],
+            }
+        )
+    )
+    lab.start_daemons()
+    lab.wait_converged(DEADLINE_S)
+    prefix = str(lab.node("B").loopbacks[0].network)
+    assert [hop["dev"] for hop in selected(lab, prefix)["next_hops"]] == ["eth-C"]
+    assert selected(lab, prefix)["metric"] == 20
+    lab.cut("B-C")
+    lab.wait_converged(DEADLINE_S)
+    assert [hop["dev"] for hop in selected(lab, prefix)["next_hops"]] == ["eth-B"]
+    assert selected(lab, prefix)["metric"] == 100
+
+
+def selected(lab: Lab, prefix: str) -> dict[str, Any]:
+    """The selected route of A to a prefix."""
+    (row,) = lab.routectl("A", "show", "routes", prefix, "selected")
+    return row

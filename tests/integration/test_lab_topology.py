@@ -119,6 +119,42 @@ def test_first_hops_use_the_shorter_direction_of_a_ring() -> None:
     assert hops["r1", "r6"] == {"eth-r8"}
 
 
+COSTLY: dict[str, object] = {
+    "nodes": {"A": None, "B": None, "C": None},
+    "links": [{"between": "A-B", "cost": 100}, "B-C", "A-C"],
+}
+
+
+def test_the_cost_of_a_link_lengthens_the_paths_over_it() -> None:
+    network = topology.compute(COSTLY)
+    hops = network.first_hops()
+    assert hops["A", "B"] == {"eth-C"}
+    assert hops["B", "A"] == {"eth-C"}
+    assert hops["A", "C"] == {"eth-C"}
+    assert network.first_hops(frozenset({("A", "eth-C")}))["A", "B"] == {"eth-B"}
+    config = load_text(router_config.config_of(network.nodes["A"], is_rootless=True))
+    costs = [interface_for(config.interfaces, name) for name in ("eth-B", "eth-C")]
+    assert [entry.cost for entry in costs if entry] == [100, topology.DEFAULT_COST]
+
+
+def test_a_configured_cost_counts_in_its_direction() -> None:
+    config = {"interfaces": {"eth-[BX]": {"cost": 21}}}
+    links = ["A-B", "B-C", "A-C"]
+    nodes = {"A": {"config": config}, "B": None, "C": None}
+    hops = topology.compute({"nodes": nodes, "links": links}).first_hops()
+    assert hops["A", "B"] == {"eth-B"}, "the pattern eth* goes before"
+    config["interfaces"] = {"eth-B": {"cost": 20}}
+    hops = topology.compute({"nodes": nodes, "links": links}).first_hops()
+    assert hops["A", "B"] == {"eth-B", "eth-C"}
+    assert hops["B", "A"] == {"eth-A"}
+
+
+@pytest.mark.parametrize("cost", [0, 65536, "10", True, 1.5])
+def test_a_wrong_cost_is_refused(cost: object) -> None:
+    with pytest.raises(topology.TopologyError, match="cost of 1 to 65535"):
+        topology.compute({"nodes": {"A": {}, "B": {}}, "links": [{"between": "A-B", "cost": cost}]})
+
+
 def test_a_cut_port_ends_its_pair_in_both_directions() -> None:
     hops = topology.load("ring8").first_hops(frozenset({("r1", "eth-r2")}))
     assert hops["r1", "r2"] == {"eth-r8"}
