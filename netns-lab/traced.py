@@ -45,6 +45,8 @@ _INTERVAL_S = 0.05
 _DEPTH_MAX = 5
 _VALUES_MAX = 60
 """Most values of an argument that are searched."""
+_BYTES_MAX = 1 << 20
+"""Most bytes of a value that are searched: more than a frame; the shared route table has more."""
 _CODE = (types.ModuleType, type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
@@ -69,6 +71,8 @@ def _is_route(value: object) -> bool:
         case str():
             return any(text in value for text in _TEXTS)
         case bytes() | bytearray() | memoryview() | array():
+            if memoryview(value).nbytes > _BYTES_MAX:
+                return False
             data = bytes(value)
             texts = (text.encode() in data for text in _TEXTS)
             return any(octets in data for octets in _BYTES) or any(texts)
