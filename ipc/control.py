@@ -43,6 +43,7 @@ from ipc.framing import CONTROL_FRAME_MAX_BYTES
 from ipc.lazy_dataclass import dataclass
 from ipc.nup_requests import ShowNupRoutes
 from ipc.plain_requests import ShowMemory, ShowMetrics, ShowNextHops, ShowRules
+from ipc.probe_requests import ShowProbes
 from ipc.route_changes import (
     Lease,
     PackedRoutes,
@@ -117,6 +118,7 @@ __all__ = [
     "ShowNeighbors",
     "ShowNextHops",
     "ShowNupRoutes",
+    "ShowProbes",
     "ShowProtocol",
     "ShowRoute",
     "ShowRoutes",
@@ -145,6 +147,8 @@ RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (
     "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "tables", "static",
     "bfd", "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
+    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static", "bfd",
+    "probes", "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
     "allow_martians", "metrics", "dataplane",
 )  # fmt: skip
 """The top-level keys of routes.yaml; a test compares them with the schema."""
@@ -185,6 +189,7 @@ class ControlType(enum.IntEnum):
     SNAPSHOT_OPEN = 30
     SHOW_ROUTE_TRAFFIC = 31
     SHOW_NUP_ROUTES = 32
+    SHOW_PROBES = 33
     RELOAD = 40
     FIB = 41
     CONFIGURE = 43
@@ -343,6 +348,7 @@ Request = (
     | ShowRules
     | ShowBfdSessions
     | ShowNupRoutes
+    | ShowProbes
     | ShowConfig
     | ShowProtocol
     | Topology
@@ -378,6 +384,7 @@ REQUEST_CLASSES: dict[ControlType, type[Request]] = {
     ControlType.SHOW_ROUTE_TRAFFIC: ShowRouteTraffic,
     ControlType.SHOW_BFD_SESSIONS: ShowBfdSessions,
     ControlType.SHOW_NUP_ROUTES: ShowNupRoutes,
+    ControlType.SHOW_PROBES: ShowProbes,
     ControlType.SHOW_CONFIG: ShowConfig,
     ControlType.SHOW_PROTOCOL: ShowProtocol,
     ControlType.TOPOLOGY: Topology,

@@ -14,9 +14,9 @@ __all__ = [
     "BfdDropRow", "BfdSessionRow", "ChangeRow", "ConfigRow", "CounterRow", "DataplaneInterfaceRow",
     "DataplaneProgramRow", "ExplainRow", "ExplainedCandidateRow", "FibRow", "FibTotalsRow",
     "InterfaceRow", "InterfaceTrafficRow", "LogRow", "MemoryRow", "MetricLineRow", "NeighborRow",
-    "NextHopObjectRow", "NextHopRow", "NupRouteRow", "PacketSizeRow", "PlanStepRow", "ProtocolRow",
-    "ProtocolTrafficRow", "ReloadRow", "RouteRateRow", "RouteRow", "RouteTrafficRow", "RuleRow",
-    "StatusRow", "TopologyRow",
+    "NextHopObjectRow", "NextHopRow", "NupRouteRow", "PacketSizeRow", "PlanStepRow", "ProbeRow",
+    "ProtocolRow", "ProtocolTrafficRow", "ReloadRow", "RouteRateRow", "RouteRow", "RouteTrafficRow",
+    "RuleRow", "StatusRow", "TopologyRow",
 ]  # fmt: skip
 
 ReloadRow = TypedDict("ReloadRow", {
@@ -146,6 +146,21 @@ BfdSessionRow = TypedDict("BfdSessionRow", {
     "times_down": int | None, "send_errors": int | None, "drops": list[BfdDropRow],
 })  # fmt: skip
 """One configured BFD session. Intervals are in microseconds; None: not known now."""
+
+ProbeRow = TypedDict("ProbeRow", {
+    "name": str, "kind": str, "target": str | None, "port": int | None, "source": str | None,
+    "interface": str | None, "mark": int, "session": str | None, "of": list[str],
+    "least": int | None, "query": str | None, "type": str | None, "rcode": str | None,
+    "answer": str | None, "rtt_max_ms": float | None, "loss_max_percent": int | None, "window": int,
+    "interval_s": float, "timeout_s": float, "jitter_s": float, "rise": int, "fall": int,
+    "invert": bool, "on_error": str, "initial": str, "users": int, "used": bool, "reason": str,
+    "state": str, "state_age_s": float | None, "change_reason": str | None,
+    "last_reason": str | None, "in_a_row": int | None, "attempts": int | None,
+    "failures": int | None, "errors": int | None, "times_up": int | None, "times_down": int | None,
+    "loss_percent": float | None, "rtt_ms": float | None, "rtt_last_ms": float | None,
+    "history_ms": list[float | None],
+})  # fmt: skip
+"""One configured probe. Times have their unit in their name; None: not known now."""
 
 ProtocolRow = TypedDict("ProtocolRow", {
     "protocol": str, "state": str, "distance": int, "routes": int, "detail": str,

@@ -14,7 +14,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ipc.blocking import ControlClient, ControlError, ExitStatus
-from ipc.control import Request, ShowConfig, ShowInterfaces, ShowNeighbors, ShowRoutes
+from ipc.control import (
+    Request,
+    ShowBfdSessions,
+    ShowConfig,
+    ShowInterfaces,
+    ShowNeighbors,
+    ShowProbes,
+    ShowRoutes,
+)
 from routectl.grammar import ValueKind
 from routectl.render.text import Row
 
@@ -34,6 +42,8 @@ _LIVE_COLUMNS: dict[ValueKind, tuple[Request, tuple[str, ...]]] = {
     ValueKind.INTERFACE: (ShowInterfaces(), ("interface",)),
     ValueKind.ADDRESS: (ShowRoutes(is_selected_only=True), ("prefix",)),
     ValueKind.DESTINATION: (ShowRoutes(is_selected_only=True), ("prefix",)),
+    ValueKind.PROBE: (ShowProbes(), ("name",)),
+    ValueKind.SESSION: (ShowBfdSessions(), ("name",)),
     ValueKind.PREFIX: (ShowRoutes(is_selected_only=True), ("prefix",)),
     ValueKind.TABLE: (ShowConfig(section="tables"), ("option",)),
 }

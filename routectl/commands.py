@@ -54,6 +54,7 @@ from routectl.grammar import (
     Watch,
 )
 from routectl.nup_commands import SHOW_NUP
+from routectl.probe_commands import SHOW_PROBE, SHOW_PROBES
 from routectl.render import views
 from routectl.route_commands import ROUTE
 from routectl.traffic_commands import CLEAR_TRAFFIC, DATAPLANE_AND_TRAFFIC
@@ -178,6 +179,8 @@ _SHOW = Branch(
         ),
         SHOW_BFD,
         SHOW_NUP,
+        SHOW_PROBES,
+        SHOW_PROBE,
         Leaf(
             "protocol",
             "The sources of routes: state, distance and number of candidates of each",

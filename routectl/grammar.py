@@ -137,6 +137,8 @@ class ValueKind(enum.Enum):
     """What decides which rows of traffic come first."""
     TABLE = "TABLE"
     """The name or number of a table."""
+    PROBE = "PROBE"
+    """The name of a probe."""
     SECTION = "SECTION"
     """A top-level key of the configuration."""
 

@@ -418,7 +418,14 @@ def _values(kind: ValueKind, start: str, live_values: LiveValues) -> Iterable[st
     match kind:
         case ValueKind.LEASE:
             return ("session",)
-        case ValueKind.INTERFACE | ValueKind.NEIGHBOR | ValueKind.PREFIX | ValueKind.TABLE:
+        case (
+            ValueKind.INTERFACE
+            | ValueKind.NEIGHBOR
+            | ValueKind.PREFIX
+            | ValueKind.TABLE
+            | ValueKind.PROBE
+            | ValueKind.SESSION
+        ):
             return live_values(kind, start)
         case _:
             return ()

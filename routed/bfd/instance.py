@@ -170,6 +170,11 @@ class BfdInstance:
         """The names of the sessions."""
         return list(self._sessions)
 
+    def state(self, name: str) -> BfdState | None:
+        """Return the state of a session; None if there is none of this name."""
+        session = self._sessions.get(name)
+        return None if session is None else session.state
+
     def report(self, name: str, now: float) -> BfdReport | None:
         """Describe a session; None if there is none of this name."""
         session = self._sessions.get(name)

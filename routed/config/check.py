@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ipc.lazy_dataclass import dataclass
 from routed.config.bfd_check import bfd_key_sets, bfd_problems, static_problems
+from routed.config.probes_check import probe_problems, probe_user_problems
 from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,
@@ -29,6 +30,7 @@ from routed.config.schema import (
     LearnConfig,
     ManagementConfig,
     NextHopObjects,
+    ProbeConfig,
     RuleConfig,
     StaticConfig,
     StaticType,
@@ -68,6 +70,8 @@ class Draft:
     """None if the section `bfd` could not be decoded."""
     tables: Numbered[TableConfig] | None
     """None if the section `tables` has an invalid entry."""
+    probes: Sequence[ProbeConfig | None] | None
+    """None if the section `probes` could not be decoded."""
     static: Numbered[StaticConfig]
     summaries: Numbered[SummaryConfig]
     learn: Numbered[LearnConfig]
@@ -100,6 +104,7 @@ class Draft:
             key_names=None if key_sets is None else frozenset(each.name for each in key_sets),
             bfd=values.get("bfd", BfdConfig()),
             tables=None if tables is None or None in tables else _numbered(tables),
+            probes=values.get("probes", ()),
             static=_numbered(values.get("static")),
             summaries=_numbered(values.get("summaries")),
             learn=_numbered(values.get("learn")),
@@ -161,6 +166,8 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
     if draft.bfd is not None:
         yield from bfd_problems(draft.bfd, draft.keys, draft.key_names)
         yield from static_problems(draft.bfd, draft.static)
+    yield from probe_problems(draft.probes, draft.bfd)
+    yield from probe_user_problems(draft.probes, draft.static)
     if draft.fib is not None:
         yield from _protocol_problems(draft.fib.protocol, draft.learn)
         if draft.fib.nexthop_objects is NextHopObjects.OFF:

@@ -52,6 +52,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
         *_scalar_changes("", old, effective, skip=_COMPARED_BY_ITEM),
         *_scalar_changes("bfd.", old.bfd, effective.bfd, skip=("sessions",)),
         *_item_changes("bfd session", old.bfd.sessions, effective.bfd.sessions, lambda e: e.name),
+        *_item_changes("probe", old.probes, effective.probes, lambda e: e.name),
         *_item_changes("interface", old.interfaces, effective.interfaces, lambda e: e.pattern),
         *_item_changes("keys", old.keys, effective.keys, lambda e: e.name),
         *_item_changes("table", old.tables, effective.tables, lambda e: e.name),
@@ -69,6 +70,7 @@ def compare(old: Config, new: Config) -> ConfigDelta:
 
 _COMPARED_BY_ITEM = {
     "interfaces", "keys", "static", "summaries", "rules", "learn", "redistribute", "bfd", "tables",
+    "probes",
 }  # fmt: skip
 
 

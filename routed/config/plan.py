@@ -50,6 +50,7 @@ def plan(old: Config, new: Config, links: Sequence[LinkPlan]) -> list[PlanStep]:
         *_links(links),
         *_absent_links(old, new, links),
         *_bfd(old, new),
+        *_probes(old, new),
         *_keys(old, new),
         *_policy(old, new),
         *_rest(old, new),
@@ -186,6 +187,26 @@ def _bfd(old: Config, new: Config) -> Iterator[PlanStep]:
         text = f"bfd         relearn {new.bfd.relearn_s:g}s from now on"
         former, now = f"{old.bfd.relearn_s:g}s", f"{new.bfd.relearn_s:g}s"
         yield PlanStep("change", "bfd.relearn", former, now, text)
+
+
+def _probes(old: Config, new: Config) -> Iterator[PlanStep]:
+    """Yield the probes that begin, end or change; another target or socket makes another probe."""
+    before = {probe.name: probe for probe in old.probes}
+    after = {probe.name: probe for probe in new.probes}
+    for name, probe in after.items():
+        subject, kind = f"probe {name}", probe.kind.value
+        if name not in before:
+            text = f"probe       {name}: begins, of kind {kind}"
+            yield PlanStep("begin", subject, None, kind, text)
+        elif before[name].identity != probe.identity:
+            text = f"probe       {name}: begins again, of kind {kind}"
+            yield PlanStep("replace", subject, before[name].kind.value, kind, text)
+        elif probe != before[name]:
+            yield _change(subject, f"probe       {name}: other options, keeps its state")
+    for name, probe in before.items():
+        if name not in after:
+            text = f"probe       {name}: ends"
+            yield PlanStep("end", f"probe {name}", probe.kind.value, None, text)
 
 
 def _absent_links(old: Config, new: Config, links: Sequence[LinkPlan]) -> Iterator[PlanStep]:

@@ -44,6 +44,7 @@ from routed.config.options import (
     options_of,
 )
 from routed.config.options import option as _option
+from routed.config.probes import ProbeConfig
 from routed.config.route_options import StaticType
 from routed.config.rules import RuleConfig
 from routed.config.scalars import EngineUser, PrefixMatch, Principal
@@ -85,6 +86,7 @@ __all__ = [
     "NextHopObjects",
     "OnExit",
     "Option",
+    "ProbeConfig",
     "RedistributeConfig",
     "RedistributeSource",
     "RuleConfig",
@@ -295,6 +297,11 @@ class Config:
     bfd: BfdConfig = _option(
         Nested(BfdConfig), "Forwarding detection: whether next hops answer.", factory=BfdConfig
     )
+    probes: tuple[ProbeConfig, ...] = _option(
+        MapOf(ProbeConfig, scalars.word),
+        "Probes, by name: whether a system answers, or a link works.",
+        default=(), written="{}",
+    )  # fmt: skip
     redistribute: tuple[RedistributeConfig, ...] = _option(
         ListOf(RedistributeConfig),
         "Routes announced to neighbors besides those learned from neighbors; the first match "

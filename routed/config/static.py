@@ -12,7 +12,7 @@ from routed.config.options import option as _option
 from routed.config.route_options import AttributesConfig, StaticType
 from routed.model.kernel_attributes import KernelAttributes
 from routed.model.prefix import Address, Prefix
-from routed.model.route import MAX_WEIGHT, Gateway, bfd_tracker
+from routed.model.route import MAX_WEIGHT, Gateway, bfd_tracker, probe_tracker
 
 __all__ = ["NextHopConfig", "StaticConfig"]
 
@@ -45,11 +45,17 @@ class NextHopConfig:
         "The BFD session (see `bfd`) that must be up for this next hop to be used.",
         default=None,
     )
+    probe: str | None = _option(
+        Scalar(scalars.word),
+        "The probe (see `probes`) that must be up for this next hop to be used.",
+        default=None,
+    )
 
     @property
     def gateway(self) -> Gateway:
         """The next hop in the form that the RIB uses."""
-        return Gateway(self.via, self.dev, self.weight, self.onlink, bfd_tracker(self.bfd))
+        tracker = bfd_tracker(self.bfd) or probe_tracker(self.probe)
+        return Gateway(self.via, self.dev, self.weight, self.onlink, tracker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,12 @@ class StaticConfig:
         "`next_hops` each names its own.",
         default=None,
     )
+    probe: str | None = _option(
+        Scalar(scalars.word),
+        "The probe (see `probes`) that must be up for `via` or `dev` to be used; with several "
+        "`next_hops` each names its own.",
+        default=None,
+    )
     attributes: AttributesConfig | None = _option(Inline(AttributesConfig), "", default=None)
 
     @property
@@ -114,4 +126,5 @@ class StaticConfig:
             return tuple(next_hop.gateway for next_hop in self.next_hops)
         if self.via is None and self.dev is None:
             return ()
-        return (Gateway(self.via, self.dev, 1, self.onlink, bfd_tracker(self.bfd)),)
+        tracker = bfd_tracker(self.bfd) or probe_tracker(self.probe)
+        return (Gateway(self.via, self.dev, 1, self.onlink, tracker),)

@@ -16,6 +16,7 @@ from routed.control.bfd_views import BfdSessionView
 from routed.control.changes import ChangeHub
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.nup_views import NupRouteView
+from routed.control.probe_views import ProbeView
 from routed.control.selection import NupRouteSelector, RouteSelector
 from routed.control.tables import Position, TablePage
 from routed.control.traffic import DataplaneViews
@@ -177,6 +178,9 @@ class Daemon(Protocol):
 
     def rules(self) -> Sequence[RuleView]:
         """List every policy rule of the configuration, in order."""
+
+    def probes(self) -> Sequence[ProbeView]:
+        """List every probe of the configuration, in order."""
 
     def bfd_sessions(self) -> Sequence[BfdSessionView]:
         """List every BFD session of the configuration, in order."""

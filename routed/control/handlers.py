@@ -70,7 +70,7 @@ from routed.control.selection import (
     route_selector,
     table_named,
 )
-from routed.control.small_tables import show_bfd_sessions, show_rules
+from routed.control.small_tables import show_bfd_sessions, show_probes, show_rules
 from routed.control.tables import Position, ResultTable, TablePage
 from routed.control.traffic_handlers import TRAFFIC_HANDLERS
 from routed.control.views import (
@@ -404,6 +404,7 @@ HANDLERS: dict[ControlType, Handler] = {
     ControlType.SHOW_RULES: show_rules,
     ControlType.SHOW_NEXTHOPS: show_nexthops,
     ControlType.SHOW_BFD_SESSIONS: show_bfd_sessions,
+    ControlType.SHOW_PROBES: show_probes,
     ControlType.SHOW_CONFIG: show_config,
     ControlType.SHOW_PROTOCOL: show_protocol,
     ControlType.TOPOLOGY: show_topology,

@@ -31,6 +31,7 @@ REQUIRED_ROLE: dict[ControlType, Role] = {
     ControlType.SHOW_METRICS: Role.READ,
     ControlType.SHOW_RULES: Role.READ,
     ControlType.SHOW_BFD_SESSIONS: Role.READ,
+    ControlType.SHOW_PROBES: Role.READ,
     ControlType.SHOW_NEXTHOPS: Role.READ,
     ControlType.SHOW_NUP_ROUTES: Role.READ,
     ControlType.SHOW_DATAPLANE: Role.READ,

@@ -13,6 +13,7 @@ from ipc.lazy_dataclass import dataclass, field
 from routed.control.bfd_views import BfdSessionView
 from routed.control.memory_view import MemoryView
 from routed.control.nup_views import NupRouteView
+from routed.control.probe_views import ProbeView
 from routed.control.traffic import TRAFFIC_VIEW_CLASSES
 from routed.model.prefix import Address, Prefix
 from routed.model.route import RouteSource, RouteType
@@ -442,4 +443,5 @@ VIEW_CLASSES: tuple[type, ...] = (
     TopologyView, ExplainView, StatusView, NeighborView, InterfaceView, RouteView,
     FibView, CounterView, LogView, MemoryView, MetricLineView, NextHopObjectView,
     RuleView, BfdSessionView, NupRouteView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
+    RuleView, BfdSessionView, ProbeView, ConfigView, ProtocolView, *TRAFFIC_VIEW_CLASSES,
 )  # fmt: skip

@@ -130,7 +130,7 @@ class Components:
                 self._dataplane.handle_changed(message)
             case LivenessChannelReady():
                 assert descriptor is not None  # the authority table requires it
-                self.router.bfd.connect(socket.socket(fileno=descriptor))
+                self.router.tracking.connect(socket.socket(fileno=descriptor))
             case FibProgress():
                 self.router.handle_progress(message)
                 self._queue.wake()  # there is room for more desired routes

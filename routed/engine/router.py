@@ -34,7 +34,6 @@ from routed.config.interface_match import interface_for
 from routed.config.schema import Config
 from routed.config.tables import statics_by_table
 from routed.control.changes import ChangeHub
-from routed.engine.bfd_tracking import BfdTracking
 from routed.engine.fib.acknowledgements import FibAcknowledgements
 from routed.engine.fib.desired import DesiredFib
 from routed.engine.fib.latency import ConvergenceClock
@@ -48,6 +47,7 @@ from routed.engine.redistribution import Redistribution
 from routed.engine.route_sources import CandidateSources
 from routed.engine.show.changes import ChangeObserver
 from routed.engine.tables import RoutingTable, RoutingTables, refresh_all
+from routed.engine.tracking import LivenessTracking
 from routed.imsg.messages import FibProgress
 from routed.log.logger import Logger
 from routed.model.link import Interface
@@ -137,8 +137,8 @@ class Router:
         self.initial_sync = InitialSync(self.neighbors, self.programming, self.rib)
         self.injection = InjectionService(self.rib, self._clock.now, log, self._wake)
         self._to_decide = trio.Event()
-        self.bfd = BfdTracking(
-            self.tables, self.programming, self.links, log, self._clock.now, self._on_bfd_change
+        self.tracking = LivenessTracking(
+            self.tables, self.programming, self.links, log, self._clock.now, self._on_tracked_change
         )
         self._scope = trio.CancelScope()
 
@@ -152,7 +152,7 @@ class Router:
                 nursery.start_soon(self._decide_loop)
                 nursery.start_soon(self._heartbeat_loop)
                 nursery.start_soon(self.injection.run)
-                nursery.start_soon(self.bfd.run)
+                nursery.start_soon(self.tracking.run)
 
     def stop(self, *, is_restart: bool) -> None:
         """Send goodbye to the neighbors; the desired routes stay as they are.
@@ -178,7 +178,7 @@ class Router:
         self.neighbor_links.set_keys(config.keys, secrets)
         self.config = config
         self.injection.allow_martians(config.allow_martians)
-        self.bfd.apply(config.bfd, config.static)
+        self.tracking.apply(config)
         self.tables.main.statics.apply(statics_by_table(config.static, config.tables)[None])
         for link in self.links.values():
             self.neighbor_links.reconcile(link, interface_for(config.interfaces, link.ifname))
@@ -231,7 +231,7 @@ class Router:
         now = self._clock.now()
         in_sync_at = now + longest_dead_interval(self.links.values(), self.config.interfaces)
         self.initial_sync.links_complete(in_sync_at)
-        self.bfd.links_complete()
+        self.tracking.links_complete()
         # A neighbor on a link that is down has lost its carrier as well, and keeps no routes of
         # this router.
         expected = [
@@ -264,7 +264,7 @@ class Router:
     def _wake(self) -> None:
         self._to_decide.set()
 
-    def _on_bfd_change(self) -> None:
+    def _on_tracked_change(self) -> None:
         """Send next hops to verify at once, then decide without them."""
         self._on_change()
         self._to_decide.set()
@@ -352,7 +352,7 @@ class Router:
             self.initial_sync.release_learned(self._clock.now())
             self.programming.end_decision(
                 has_verified=has_verified,
-                has_all_links=self.initial_sync.are_links_complete and self.bfd.may_decide,
+                has_all_links=self.initial_sync.are_links_complete and self.tracking.may_decide,
             )
             if self._acknowledgements.handle_decision(self._clock.now()):
                 self._network.kick()

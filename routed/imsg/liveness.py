@@ -10,6 +10,8 @@
       |  <-- PONG ----------------------    |
       |  -- STOP ----------------------->   |     sends AdminDown to the peers, and exits
 
+Messages about probes are those of `routed.imsg.liveness_probes`.
+
 The two channels have a table of their own: liveness cannot name a message of the engine, nor the
 engine one of liveness. The engine sends nothing on its channel. A message from the wrong side, or
 with or without a descriptor against the table, ends the process that sent it.
@@ -24,6 +26,14 @@ from typing import Annotated, NamedTuple
 
 from ipc.framing import IpcError
 from ipc.lazy_dataclass import dataclass
+from routed.imsg.liveness_probes import (
+    ProbeObserved,
+    ProbesConfigured,
+    ProbeSocketFailed,
+    ProbeSocketReady,
+    ProbeSocketRequest,
+    ProbesReported,
+)
 from routed.imsg.messages import EngineHello, Ping, Pong
 from routed.model.bfd import BfdReport, BfdSettings, SessionName
 from routed.model.bounds import Items, TextBytes
@@ -58,6 +68,12 @@ class LivenessMessage(enum.IntEnum):
     PONG = 105
     STOP = 106
     BFD_REPORTED = 110
+    PROBES_CONFIGURED = 111
+    PROBE_OBSERVED = 112
+    PROBE_SOCKET = 113
+    PROBE_SOCKET_FAILED = 114
+    PROBE_SOCKET_REQUEST = 115
+    PROBES_REPORTED = 116
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +153,12 @@ LIVENESS_MESSAGES: dict[LivenessMessage, _Rule] = {
     LivenessMessage.PONG: _Rule(LivenessEnd.LIVENESS, Pong),
     LivenessMessage.STOP: _Rule(LivenessEnd.PARENT, LivenessStop),
     LivenessMessage.BFD_REPORTED: _Rule(LivenessEnd.REPORTER, BfdReported),
+    LivenessMessage.PROBES_CONFIGURED: _Rule(LivenessEnd.PARENT, ProbesConfigured),
+    LivenessMessage.PROBE_OBSERVED: _Rule(LivenessEnd.PARENT, ProbeObserved),
+    LivenessMessage.PROBE_SOCKET: _Rule(LivenessEnd.PARENT, ProbeSocketReady, True),
+    LivenessMessage.PROBE_SOCKET_FAILED: _Rule(LivenessEnd.PARENT, ProbeSocketFailed),
+    LivenessMessage.PROBE_SOCKET_REQUEST: _Rule(LivenessEnd.LIVENESS, ProbeSocketRequest),
+    LivenessMessage.PROBES_REPORTED: _Rule(LivenessEnd.REPORTER, ProbesReported),
 }
 
 LIVENESS_CLASSES: dict[type, int] = {

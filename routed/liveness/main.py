@@ -1,8 +1,10 @@
-"""The liveness process: its start in the sandbox, and its loops.
+r"""The liveness process: its start in the sandbox, and its loops.
 
-    parent --configuration, sockets--> receive loop --> BfdNetwork <--> BfdInstance
-    peers  <----------- packets ----------------------> BfdNetwork
-    engine <--reports-- BfdReporter
+    parent --configuration, sockets--> receive loop --> BfdNetwork <----> BfdInstance
+                                                    \-> ProbeNetwork <--> ProbeInstance
+    peers  <----------- packets ----------------------> BfdNetwork, ProbeNetwork
+    engine <--reports-- StateReporter (one for BFD, one for probes)
+    parent <--pongs, requests for sockets-- ParentQueue
 
 It decides nothing about routes: it reports what it measures, and the engine decides. As in the
 engine (`routed.engine.main`), privileges are dropped after every import and before the first byte
@@ -37,10 +39,20 @@ from routed.imsg.liveness import (
     LivenessStop,
     check_liveness_message,
 )
-from routed.imsg.messages import CHANNEL_FD, Ping, Pong
+from routed.imsg.liveness_probes import (
+    ProbeObserved,
+    ProbesConfigured,
+    ProbeSocketFailed,
+    ProbeSocketReady,
+)
+from routed.imsg.messages import CHANNEL_FD, Ping
 from routed.liveness.network import BfdNetwork
-from routed.liveness.reports import BfdReporter
-from routed.model.bfd import BfdSettings
+from routed.liveness.parent_queue import ParentQueue
+from routed.liveness.probe_network import ProbeNetwork
+from routed.liveness.reports import BfdReports, EngineLink, ProbeReports, StateReporter
+from routed.model.bfd import BfdSettings, BfdState
+from routed.model.probe import ProbeKind, ProbeSettings
+from routed.probe.instance import ProbeInstance
 from routed.sandbox.confine import ConfinementError, confine_engine
 from routed.sandbox.preload import load_what_tracebacks_need
 from routed.sandbox.priority import raise_priority
@@ -97,19 +109,41 @@ class _Liveness:
         self._nursery = nursery
         clock = MonotonicClock()
         # Not seeded: discriminators, jitter and sequence numbers must not be predictable.
-        instance = BfdInstance(random.SystemRandom())
-        self._network = BfdNetwork(instance, clock.now, self._mark, nursery)
-        self._reporter = BfdReporter(instance, clock.now, lambda: self._network.dropped_by_kernel)
-        self._sessions: list[BfdSettings] = []
+        rng = random.SystemRandom()
+        self._sessions = BfdInstance(rng)
+        self._network = BfdNetwork(self._sessions, clock.now, self._session_changed, nursery)
+        self._queue = ParentQueue(self._channel)
+        probes = ProbeInstance(rng)
+        self._probe_network = ProbeNetwork(
+            probes, clock.now, self._probe_changed, self._queue.request_socket, nursery
+        )
+        self._link = EngineLink()
+        bfd = BfdReports(self._sessions, clock.now, lambda: self._network.dropped_by_kernel)
+        self._reporter = StateReporter(bfd, self._link)
+        self._probe_reporter = StateReporter(ProbeReports(probes, clock.now), self._link)
+        self._new_sessions: list[BfdSettings] = []
         """Sessions received so far of a configuration that comes in several messages."""
+        self._new_probes: list[ProbeSettings] = []
+        self._watched: dict[str, list[str]] = {}
+        """The probes that look at each BFD session."""
 
-    def _mark(self, name: str) -> None:
+    def _session_changed(self, name: str) -> None:
         self._reporter.mark(name)
+        self._observe_session(name)
+
+    def _probe_changed(self, name: str) -> None:
+        self._probe_reporter.mark(name)
 
     async def serve(self) -> None:
         """Serve until the parent sends LivenessStop or goes away."""
-        self._nursery.start_soon(self._network.keep_time)
-        self._nursery.start_soon(self._reporter.run)
+        for task in (
+            self._network.keep_time,
+            self._probe_network.keep_time,
+            self._reporter.run,
+            self._probe_reporter.run,
+            self._queue.run,
+        ):
+            self._nursery.start_soon(task)
         while True:
             try:
                 frame, descriptor = await self._channel.receive()
@@ -119,36 +153,63 @@ class _Liveness:
                 frame.type, LivenessEnd.PARENT, has_descriptor=descriptor is not None
             )
             message: object = codec.decode(message_class, frame.body)
-            match message:
-                case LivenessStop():
-                    self._network.stop()
-                    return
-                case Ping():
-                    await self._answer_ping()
-                case BfdConfigured():
-                    self._configure(message)
-                case BfdSocketReady() | EngineChannelReady():
-                    assert descriptor is not None  # the table requires it
-                    self._add_socket(message, socket.socket(fileno=descriptor))
+            if isinstance(message, LivenessStop):
+                self._network.stop()
+                return
+            if descriptor is None:
+                self._handle(message)
+            else:
+                self._add_socket(message, socket.socket(fileno=descriptor))
 
-    async def _answer_ping(self) -> None:
-        (frame,) = frames_of(Pong(), types=LIVENESS_CLASSES)
-        with suppress(ChannelClosed):  # the next receive sees it, too
-            await self._channel.send(frame)
+    def _handle(self, message: object) -> None:
+        match message:
+            case Ping():
+                self._queue.answer_ping()
+            case BfdConfigured():
+                self._configure_sessions(message)
+            case ProbesConfigured():
+                self._configure_probes(message)
+            case ProbeObserved(probe=name, is_up=is_up, reason=reason):
+                self._probe_network.observe(name, is_up, reason)
+            case ProbeSocketFailed():
+                self._probe_network.socket_failed(message)
 
-    def _configure(self, message: BfdConfigured) -> None:
-        self._sessions += message.sessions
+    def _configure_sessions(self, message: BfdConfigured) -> None:
+        self._new_sessions += message.sessions
         if not message.continues:
-            sessions, self._sessions = self._sessions, []
+            sessions, self._new_sessions = self._new_sessions, []
             self._network.configure(sessions)
 
-    def _add_socket(
-        self, message: BfdSocketReady | EngineChannelReady, opened: socket.socket
-    ) -> None:
+    def _configure_probes(self, message: ProbesConfigured) -> None:
+        self._new_probes += message.probes
+        if message.continues:
+            return
+        probes, self._new_probes = self._new_probes, []
+        self._watched = {}
+        for probe in probes:
+            if probe.kind is ProbeKind.BFD:
+                self._watched.setdefault(probe.session, []).append(probe.name)
+        self._probe_network.configure(probes)
+        for session in self._watched:
+            self._observe_session(session)
+
+    def _observe_session(self, session: str) -> None:
+        """Have the probes that look at a BFD session see its state."""
+        for probe in self._watched.get(session, ()):
+            state = self._sessions.state(session)
+            if state is None:
+                self._probe_network.observe(probe, None, f"BFD session {session} does not run")
+            else:
+                reason = f"BFD session {session} is {state.label}"
+                self._probe_network.observe(probe, state is BfdState.UP, reason)
+
+    def _add_socket(self, message: object, opened: socket.socket) -> None:
         match message:
             case EngineChannelReady():
-                self._reporter.connect(opened)
+                self._link.connect(opened)
             case BfdSocketReady(session="", family=family, is_multihop=is_multihop):
                 self._network.add_receiver(family, opened, is_multihop=is_multihop)
             case BfdSocketReady(session=name):
                 self._network.add_sender(name, opened)
+            case ProbeSocketReady():
+                self._probe_network.add_socket(message, opened)

@@ -15,7 +15,6 @@ Sources: ip(7), ipv6(7); RFC 5881, section 4; RFC 5883, section 5.
 from __future__ import annotations
 
 import functools
-import math
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
@@ -25,6 +24,7 @@ from ipc.lazy_dataclass import dataclass, field
 from routed.bfd.instance import BfdInstance, Origin
 from routed.bfd.outputs import BfdStateChanged, SendControl
 from routed.bfd.wire import PACKET_BYTES_MAX
+from routed.liveness.timer import Timer
 from routed.model.bfd import BfdSettings
 from routed.model.prefix import Address, Family
 from routed.udp import receiving
@@ -76,9 +76,7 @@ class BfdNetwork:
         self._settings: dict[str, BfdSettings] = {}
         self._receivers: dict[tuple[Family, bool], _Receiver] = {}
         self._senders: dict[str, _Sender] = {}
-        self._rearm = trio.Event()
-        self._armed_for = -math.inf
-        """When the timer task wakes by itself; never later than `next_timer`."""
+        self._timer = Timer(instance.next_timer, clock)
 
     # --- configuration
 
@@ -136,25 +134,12 @@ class BfdNetwork:
 
     async def keep_time(self) -> None:
         """Serve the timers until cancelled."""
-        while True:
-            self._rearm = trio.Event()
-            self._armed_for = self._next_timer()
-            with trio.move_on_after(max(self._armed_for - self._clock(), 0)):
-                await self._rearm.wait()
-            if self._is_late():
-                self._serve(self._receivers.values())
+        await self._timer.run(lambda: self._serve(self._receivers.values()))
 
     async def _read(self, receiver: _Receiver) -> None:
         with receiver.scope:
             while await receiving.is_readable(receiver.sock):
-                self._serve(self._receivers.values() if self._is_late() else [receiver])
-
-    def _is_late(self) -> bool:
-        return self._next_timer() <= self._clock()
-
-    def _next_timer(self) -> float:
-        moment = self._instance.next_timer()
-        return math.inf if moment is None else moment
+                self._serve(self._receivers.values() if self._timer.is_due else [receiver])
 
     def _serve(self, receivers: Iterable[_Receiver]) -> None:
         """Feed the packets that are there, then the timers; carry out the consequences."""
@@ -172,8 +157,7 @@ class BfdNetwork:
                     self._send(name, data)
                 case BfdStateChanged(session=name):
                     self._on_change(name)
-        if self._next_timer() < self._armed_for:
-            self._rearm.set()
+        self._timer.check()
 
     def _send(self, name: str, data: bytes) -> None:
         sender = self._senders.get(name)

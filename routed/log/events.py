@@ -137,10 +137,13 @@ EVENTS: dict[str, EventSpec] = {
     "adjacency-change": _engines(_D, ("neighbor", "link", "old", "new", "reason")),
     "nup-trace": _engines(_D, ("code", "link", "source", "detail")),
     "nup-dropped": _engines(_I, ("code", "link", "source", "detail"), _LIMITED),
-    # BFD
+    # BFD and probes
     "bfd-up": _engines(_I, ("session", "peer"), 600),
     "bfd-down": _engines(_W, ("session", "peer", "diagnostic", "remote_state"), 600),
     "bfd-socket-failed": EventSpec(_W, ("session", "problem"), 60),
+    "probe-up": _engines(_I, ("probe", "reason"), 600),
+    "probe-down": _engines(_W, ("probe", "reason"), 600),
+    "probe-socket-failed": EventSpec(_W, ("probe", "problem"), 60),
     "liveness-started": EventSpec(_I, ("pid", "restarts"), 60),
     "liveness-stopped": EventSpec(_I, ("pid",), 60),
     "liveness-died": EventSpec(_E, ("pid", "status"), 60),

@@ -39,6 +39,7 @@ __all__ = [
     "RouteSource",
     "RouteType",
     "bfd_tracker",
+    "probe_tracker",
 ]
 
 METRIC_INFINITY = 0xFFFF_FFFF
@@ -142,7 +143,7 @@ class Gateway(NamedTuple):
     weight: int = 1
     is_onlink: bool = False
     tracker: str = ""
-    """What must be up for it to be used (`bfd_tracker`); empty for nothing."""
+    """What must be up for it to be used (`bfd_tracker`, `probe_tracker`); empty for nothing."""
 
     def __str__(self) -> str:
         words = []
@@ -162,6 +163,11 @@ class Gateway(NamedTuple):
 def bfd_tracker(session: str | None) -> str:
     """Return the tracker of a BFD session; empty for none."""
     return "" if session is None else f"bfd {session}"
+
+
+def probe_tracker(probe: str | None) -> str:
+    """Return the tracker of a probe; empty for none."""
+    return "" if probe is None else f"probe {probe}"
 
 
 class PathAttributes(NamedTuple):

@@ -1,12 +1,13 @@
-"""The liveness process, while BFD is configured: started, configured, joined to the engine.
+"""The liveness process, while BFD or probes are configured: started, configured, joined to the
+engine.
 
     configuration --follow-------.
     links         --link_changed-+--> settings, sockets --> LivenessSession --> liveness
     engine        --join---------'--> a pair of sockets --> engine and liveness
 
-The process is started with the first session and stopped after the last. When it dies it is started
-again, with a pause that doubles up to RESTART's limit, for as long as sessions are configured. Its
-death changes no route: the engine keeps the states that it knows (`routed.engine.bfd`).
+The process is started with the first session or probe and stopped after the last. When it dies it
+is started again, with a pause that doubles up to RESTART's limit, for as long as any is configured.
+Its death changes no route: the engine keeps the states that it knows (`routed.engine.tracking`).
 
 Each engine and each liveness process get one end of a new pair, over which liveness reports states
 to the engine without this process in between.
@@ -24,6 +25,7 @@ from routed.config.schema import SandboxMode
 from routed.fib.links.table import LinkTable
 from routed.imsg.liveness import EngineChannelReady
 from routed.imsg.liveness_channel import LivenessChannelReady
+from routed.imsg.liveness_probes import ProbeSocketRequest
 from routed.log.logger import Logger
 from routed.model.backoff import Backoff
 from routed.model.bfd import BfdSettings
@@ -33,12 +35,16 @@ from routed.parent.engine_process import spawn
 from routed.parent.engine_process.session import EngineSession
 from routed.parent.engine_process.supervisor import Supervisor
 from routed.parent.liveness_process import LivenessSession
+from routed.parent.probe_sockets import ProbeSockets, probe_settings
 
 __all__ = ["Liveness"]
 
 RESTART = Backoff(first_s=0.05, limit_s=5.0)
 STEADY_S = 60.0
 """A process that has lived this long begins with the shortest pause again."""
+
+BACKLOG_MAX = 256
+"""Requests are not answered while so many messages wait: each answer holds a descriptor."""
 
 _CHANNEL_BUFFER_BYTES = 256 * 1024
 
@@ -64,6 +70,7 @@ class Liveness:
         self._supervisor = supervisor
         self._log = log
         self._sockets = BfdSockets(log)
+        self._probes = ProbeSockets(log, trio.current_time)
         self._session: LivenessSession | None = None
         self._is_ending = False
         self._has_changed = trio.Event()
@@ -87,8 +94,8 @@ class Liveness:
         self._wake()
 
     def link_changed(self) -> None:
-        """Follow a change of the links, which sessions may be bound to."""
-        if self._in_force.config.bfd.sessions:
+        """Follow a change of the links, which sessions and probes may be bound to."""
+        if self._is_wanted:
             self._wake()
 
     def join(self, engine: EngineSession) -> None:
@@ -114,7 +121,7 @@ class Liveness:
     # --- the process
 
     async def run(self, user: EngineUser, sandbox: SandboxMode) -> None:
-        """Keep a process running while there are sessions, until `stop` or cancelled.
+        """Keep a process running while it has something to do, until `stop` or cancelled.
 
         Args:
             user: user the process runs as.
@@ -144,8 +151,9 @@ class Liveness:
 
     @property
     def _is_wanted(self) -> bool:
-        """Whether sessions are configured, even if none of their interfaces exists."""
-        return bool(self._in_force.config.bfd.sessions)
+        """Whether sessions or probes are configured, even if none of their interfaces exists."""
+        config = self._in_force.config
+        return bool(config.bfd.sessions or config.probes)
 
     def _settings(self) -> dict[str, BfdSettings]:
         in_force = self._in_force
@@ -168,7 +176,10 @@ class Liveness:
             return
         self._log.emit("liveness-started", pid=process.pid, restarts=self.restarts)
         self._sockets.begin_process()
-        session = self._session = LivenessSession(process, self._log, self._closer)
+        self._probes.begin_process()
+        session = self._session = LivenessSession(
+            process, self._log, self._closer, self._answer_request
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, session)
             status = await session.run()
@@ -186,8 +197,7 @@ class Liveness:
             return
         engine = self._supervisor.running
         while True:
-            ifnames = {link.ifindex: link.ifname for link in self._links.interfaces.values()}
-            is_complete = self._sockets.reconcile(self._settings(), ifnames, session.send)
+            is_complete = self._reconcile(session)
             if engine is not None:
                 self._join_or_log(engine)
                 engine = None
@@ -196,6 +206,20 @@ class Liveness:
                 self._sockets.close()
                 await session.stop()
                 return
+
+    def _reconcile(self, session: LivenessSession) -> bool:
+        """Send what has changed. Returns whether the process has all sockets."""
+        links = self._links.interfaces.values()
+        ifnames = {link.ifindex: link.ifname for link in links}
+        has_senders = self._sockets.reconcile(self._settings(), ifnames, session.send)
+        probes = probe_settings(self._in_force.config.probes)
+        by_name = {link.ifname: link for link in links}
+        return self._probes.reconcile(probes, by_name, session.send) and has_senders
+
+    def _answer_request(self, request: ProbeSocketRequest) -> None:
+        """Answer a request, unless the process does not read: the attempt times out then."""
+        if self._session is not None and self._session.backlog < BACKLOG_MAX:
+            self._probes.answer(request, self._session.send)
 
     def _join_or_log(self, engine: EngineSession) -> None:
         try:

@@ -18,6 +18,7 @@ import contextlib
 import os
 import signal
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -34,6 +35,7 @@ from routed.imsg.liveness import (
     LivenessStop,
     check_liveness_message,
 )
+from routed.imsg.liveness_probes import ProbesConfigured, ProbeSocketRequest
 from routed.imsg.messages import EngineHello, Ping, Pong
 from routed.log.logger import Logger
 from routed.model.bfd import BFD_SESSIONS_MAX
@@ -57,18 +59,26 @@ STOP_TIMEOUT_S = 1.0
 class LivenessSession:
     """One liveness process, and the messages for it."""
 
-    def __init__(self, process: EngineProcess, log: Logger, closer: Closer) -> None:
+    def __init__(
+        self,
+        process: EngineProcess,
+        log: Logger,
+        closer: Closer,
+        on_request: Callable[[ProbeSocketRequest], None],
+    ) -> None:
         """Take over a started process.
 
         Args:
             process: owned from now on.
             log: for its output, and for its faults.
             closer: closes descriptors that it sends.
+            on_request: called when it requests a connecting socket.
         """
         self.process = process
         self.is_running = False
         """Whether it has said that it is of this version, and has not ended."""
         self._log = log
+        self._on_request = on_request
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer)
         self._output = EngineOutput(process.output_fd, self._log_output)
         self._messages: deque[tuple[object, int | None]] = deque()
@@ -93,6 +103,11 @@ class LivenessSession:
         if self._queued > QUEUE_MAX and not was_full:
             self._log.emit("liveness-misbehaved", problem="it does not read its messages")
             self.kill()
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait to be sent."""
+        return len(self._messages)
 
     async def wait_greeted(self) -> bool:
         """Wait for the hello. Returns False, and kills the process, if it is late."""
@@ -199,6 +214,8 @@ class LivenessSession:
                 self._channel.refuse_descriptors()
                 self.is_running = True
                 self._has_greeted.set()
+            case ProbeSocketRequest() if self.is_running:
+                self._on_request(message)
             case _:
                 raise IpcError("it is of another version than this process")
 
@@ -217,5 +234,10 @@ class LivenessSession:
 
 
 def _weight(message: object) -> int:
-    """Return what a message counts while it waits."""
-    return 1 + (len(message.sessions) if isinstance(message, BfdConfigured) else 0)
+    """Return how many sessions, probes or sockets a message is about."""
+    match message:
+        case BfdConfigured():
+            return 1 + len(message.sessions)
+        case ProbesConfigured():
+            return 1 + len(message.probes)
+    return 1

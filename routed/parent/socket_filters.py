@@ -27,6 +27,8 @@ __all__ = [
     "JUMP_IF_EQUAL",
     "LOAD_BYTE",
     "LOAD_HALF",
+    "LOAD_HALF_AT_INDEX",
+    "LOAD_IP_HEADER_BYTES",
     "LOAD_LENGTH",
     "NETWORK_HEADER",
     "RETURN",
@@ -41,6 +43,8 @@ Instruction = tuple[int, int, int, int]
 """Code, instructions to skip if true and if false, operand."""
 
 LOAD_BYTE, LOAD_HALF, LOAD_LENGTH, AND = 0x30, 0x28, 0x80, 0x54
+LOAD_IP_HEADER_BYTES, LOAD_HALF_AT_INDEX = 0xB1, 0x48
+"""Put the length of the IPv4 header at an offset into the index; load from an offset after it."""
 JUMP_IF_EQUAL, JUMP_IF_ABOVE, JUMP_IF_AT_LEAST, RETURN = 0x15, 0x25, 0x35, 0x06
 NETWORK_HEADER = 0xFFF0_0000
 """SKF_NET_OFF: an offset from here on is relative to the IP header, others to the UDP header."""

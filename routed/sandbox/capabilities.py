@@ -40,6 +40,7 @@ class Capability(enum.IntEnum):
     SETUID = 7
     SETPCAP = 8
     NET_ADMIN = 12
+    NET_RAW = 13
 
 
 _LAST_POSSIBLE = 63

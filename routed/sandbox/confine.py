@@ -111,12 +111,13 @@ class Confinement:
 def parent_needs(own_uid: int, engine_uid: int) -> frozenset[Capability]:
     """Return the capabilities that the parent needs.
 
-    CAP_NET_ADMIN writes routes and enlarges socket buffers. An engine under another uid must be
+    CAP_NET_ADMIN writes routes and enlarges socket buffers; CAP_NET_RAW opens the sockets of ICMP
+    probes, and is kept only where this process has it. An engine under another uid must be
     started (CAP_SETUID, CAP_SETGID, and CAP_SETPCAP to empty its bounding set) and ended
     (CAP_KILL), again and again.
     """
     if own_uid == engine_uid:
-        return frozenset({Capability.NET_ADMIN})
+        return frozenset({Capability.NET_ADMIN, Capability.NET_RAW})
     return frozenset(Capability)
 
 

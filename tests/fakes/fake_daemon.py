@@ -31,6 +31,7 @@ from routed.control.daemon import CommandOutcome, EndedRecording, ParentRequest
 from routed.control.injection import Injection, InjectionRefusal
 from routed.control.nup_views import NupRouteView
 from routed.control.policy import AccessList
+from routed.control.probe_views import ProbeView
 from routed.control.rows import to_row
 from routed.control.selection import NupRouteSelector, RouteSelector
 from routed.control.server import ManagementServer
@@ -74,6 +75,7 @@ from tests.fakes.fake_views import (
     NEXTHOPS,
     NUP_ROUTES,
     PLAN,
+    PROBES,
     PROTOCOLS,
     RELOADED,
     ROUTES,
@@ -201,6 +203,9 @@ class FakeDaemon:
 
     def rules(self) -> Sequence[RuleView]:
         return RULES
+
+    def probes(self) -> Sequence[ProbeView]:
+        return PROBES
 
     def bfd_sessions(self) -> Sequence[BfdSessionView]:
         return BFD_SESSIONS

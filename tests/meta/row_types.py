@@ -46,6 +46,7 @@ COMMANDS = {
     "NextHopObjectView": "show nexthops",
     "RuleView": "show rules",
     "BfdSessionView": "show bfd sessions, show bfd session",
+    "ProbeView": "show probes, show probe",
     "ProtocolView": "show protocol",
     "ConfigView": "show config",
     "CounterView": "show counters",

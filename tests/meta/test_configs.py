@@ -82,7 +82,7 @@ def test_the_protocol_number_has_its_name() -> None:
     assert f"{config.fib.protocol}\trouted" in fragment
 
 
-_METRIC_MODULES = ("metrics.py", "bfd.py", "traffic_metrics.py")
+_METRIC_MODULES = ("metrics.py", "bfd.py", "probes.py", "traffic_metrics.py")
 
 
 def _exported_names() -> set[str]:

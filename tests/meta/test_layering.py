@@ -46,6 +46,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     },
     "routed.nup": {"routed.model", "routed.udp", "trio"},
     "routed.bfd": {"routed.model"},
+    "routed.probe": {"routed.model"},
     "routed.control": {"ipc", "routed.imsg.messages", "routed.model", "trio"},
     "routed.metrics": {"ipc.closing", "ipc.credentials", "ipc.fdpass", "trio"},
     "routed.sandbox": set(),
@@ -58,7 +59,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.kernel_import": {"routed.config", "routed.fib", "routed.model", "routed.netlink"},
     "routed.liveness": {
         "ipc", "routed", "routed.bfd", "routed.clock", "routed.imsg", "routed.model",
-        "routed.sandbox", "routed.udp", "trio",
+        "routed.probe", "routed.sandbox", "routed.udp", "trio",
     },
     "routed.parent": {
         "ipc.channel", "ipc.closing", "ipc.codec", "ipc.credentials", "ipc.fdpass", "ipc.framing",
@@ -146,7 +147,7 @@ PRIVILEGED_CODE = {
 
 CORE_PACKAGES = (
     "routed.model", "routed.rib", "routed.snapshot", "routed.fib", "routed.nup", "routed.bfd",
-    "routed.control", "routed.dataplane",
+    "routed.control", "routed.probe", "routed.dataplane",
 )  # fmt: skip
 
 

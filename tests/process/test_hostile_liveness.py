@@ -79,7 +79,9 @@ async def run(
         os.getuid(), os.getgid(), "off", 1 << 18, (sys.executable, "-c", PROGRAM, *arguments)
     )
     sink = Sink()
-    session = LivenessSession(process, Logger(sink, "parent", Level.DEBUG), Closer())
+    session = LivenessSession(
+        process, Logger(sink, "parent", Level.DEBUG), Closer(), lambda _request: None
+    )
     with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
 

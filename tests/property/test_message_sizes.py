@@ -41,6 +41,7 @@ from routed.imsg.liveness import (
     BfdConfigured,
     BfdReported,
 )
+from routed.imsg.liveness_probes import ProbesConfigured
 from routed.imsg.messages import (
     ConfSecrets,
     FibUpdate,
@@ -87,6 +88,7 @@ PARTS: dict[type, tuple[str, ...]] = {
     RulesChanged: ("rules",),
     DataplaneChanged: ("attachments",),
     BfdConfigured: ("sessions",),
+    ProbesConfigured: ("probes",),
 }
 """The fields that are divided when a message is."""
 

@@ -45,6 +45,8 @@ COMMANDS = (
     "show nup routes",
     "show nup routes 10.0.0.0/8 received",
     "show bfd session uplink1",
+    "show probes",
+    "show probe uplink1",
     "show config fib all",
     "show config",
     "show protocol",

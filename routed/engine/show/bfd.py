@@ -9,10 +9,12 @@ from routed.config.nup import KeySetConfig
 from routed.control.bfd_views import BfdDropView, BfdSessionView
 from routed.control.views import CounterView
 from routed.engine.bfd_states import KnownSession
+from routed.engine.tracking import LivenessTracking
 from routed.metrics.exposition import Kind, MetricFamily
 from routed.model.bfd import BfdDrop, BfdReport, BfdState
+from routed.model.route import bfd_tracker
 
-__all__ = ["bfd_counters", "bfd_metrics", "bfd_view"]
+__all__ = ["bfd_counters", "bfd_metrics", "bfd_view", "bfd_views"]
 
 _US = 1_000_000
 _BY_KERNEL = "by_kernel"
@@ -60,6 +62,16 @@ def bfd_view(
     if known.report is None or not known.is_current:
         return view
     return _with_report(view, known.report, now - known.reported_at)
+
+
+def bfd_views(
+    tracking: LivenessTracking, key_sets: Sequence[KeySetConfig], now: float
+) -> list[BfdSessionView]:
+    """Describe every session; arguments as for `bfd_view`."""
+    return [
+        bfd_view(known, tracking.users.get(bfd_tracker(name), 0), key_sets, now)
+        for name, known in tracking.bfd.sessions.items()
+    ]
 
 
 def _with_report(view: BfdSessionView, report: BfdReport, since_s: float) -> BfdSessionView:

@@ -1,13 +1,16 @@
-"""Texts of counters: what each counter of `show counters` counts, in one line.
+"""Texts of counters: what each counter of `show counters` counts, in one line. Pure.
 
 Every counter has its own text; a test compares the table of NUP's counters with its trace codes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from routed.control.views import CounterView
 from routed.nup.events import TraceCode
 
-__all__ = ["FIB_COUNTERS", "NUP_COUNTERS", "SOCKET_COUNTERS", "VIOLATIONS"]
+__all__ = ["FIB_COUNTERS", "NUP_COUNTERS", "VIOLATIONS", "datagram_counters"]
 
 NUP_COUNTERS = {
     TraceCode.DROPPED_UNKNOWN_LINK: "datagrams from a link on which NUP does not run",
@@ -78,7 +81,7 @@ NUP_COUNTERS = {
     TraceCode.FORWARDING_LATE: "updates advertised before the kernel had the routes",
 }
 
-SOCKET_COUNTERS = {
+_SOCKET_COUNTERS = {
     "source_port": "datagrams from another port than NUP's",
     "by_kernel": "datagrams dropped by the socket's filter, or because its buffer was full",
 }
@@ -101,3 +104,13 @@ VIOLATIONS = {
     "syscall": "engines killed by the sandbox for a forbidden system call",
 }
 """Texts of the counters of violations, by kind."""
+
+
+def datagram_counters(
+    datagrams: Mapping[str, int], refused: Mapping[str, int]
+) -> Iterator[CounterView]:
+    """List NUP's datagrams by direction, and those dropped before the protocol by reason."""
+    for direction, count in datagrams.items():
+        yield CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}")
+    for reason, count in refused.items():
+        yield CounterView(f"nup_dropped_{reason}", count, _SOCKET_COUNTERS[reason])

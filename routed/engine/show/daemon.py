@@ -20,6 +20,7 @@ from routed import __version__
 from routed.config.interface_match import interface_for
 from routed.config.written import written
 from routed.control.bfd_views import BfdSessionView
+from routed.control.probe_views import ProbeView
 from routed.control.selection import NupRouteSelector
 from routed.control.views import (
     ConfigView,
@@ -42,14 +43,15 @@ from routed.control.views import (
 from routed.engine.dataplane import Dataplane
 from routed.engine.parent_channel import ParentChannel
 from routed.engine.router import Router
-from routed.engine.show.bfd import bfd_counters, bfd_view
-from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, SOCKET_COUNTERS, VIOLATIONS
+from routed.engine.show.bfd import bfd_counters, bfd_views
+from routed.engine.show.counters import FIB_COUNTERS, NUP_COUNTERS, VIOLATIONS, datagram_counters
 from routed.engine.show.explain import explain
 from routed.engine.show.health import assess
 from routed.engine.show.memory import ProcessMemory
 from routed.engine.show.metrics import Exporter
 from routed.engine.show.nup_routes import NupChunks, NupRouteTable
 from routed.engine.show.parent_reports import ParentReports
+from routed.engine.show.probes import probe_views
 from routed.engine.show.protocols import protocol_facts
 from routed.engine.show.route_tables import RouteTablePages
 from routed.engine.show.topology import TopologyTable, neighbor_chunks
@@ -238,12 +240,9 @@ class Reporter:
             CounterView(f"nup_{name}", value, NUP_COUNTERS[TraceCode(name)])
             for name, value in sorted(self._router.neighbors.counters().items())
         ]
-        for direction, count in self._router.datagrams.items():
-            views.append(CounterView(f"nup_{direction}", count, f"NUP datagrams {direction}"))
-        for reason, count in self._router.datagrams_refused.items():
-            views.append(CounterView(f"nup_dropped_{reason}", count, SOCKET_COUNTERS[reason]))
-        if self._router.bfd.states.sessions:
-            views += bfd_counters(self._router.bfd.states.dropped)
+        views += datagram_counters(self._router.datagrams, self._router.datagrams_refused)
+        if self._router.tracking.bfd.sessions:
+            views += bfd_counters(self._router.tracking.bfd.dropped)
         fib = self._desired.counters
         for name, help_text in FIB_COUNTERS.items():
             views.append(CounterView(f"fib_{name}", getattr(fib, name), help_text))
@@ -300,11 +299,11 @@ class Reporter:
 
     def bfd_sessions(self) -> Sequence[BfdSessionView]:
         """List every BFD session of the configuration."""
-        bfd, key_sets, now = self._router.bfd, self._router.config.keys, time.monotonic()
-        return [
-            bfd_view(known, bfd.users.get(name, 0), key_sets, now)
-            for name, known in bfd.states.sessions.items()
-        ]
+        return bfd_views(self._router.tracking, self._router.config.keys, time.monotonic())
+
+    def probes(self) -> Sequence[ProbeView]:
+        """List every probe of the configuration."""
+        return probe_views(self._router.tracking, time.monotonic())
 
     def protocols(self) -> Sequence[ProtocolView]:
         """List every source of routes, by distance."""

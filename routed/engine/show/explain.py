@@ -25,6 +25,10 @@ REASON_MAX = 200
 """Characters of the reason why a prefix cannot be used. There may be 128 prefixes."""
 
 
+ProblemOf = Callable[[Candidate], str]
+"""Returns why a candidate is not usable, with how long its probe has been down."""
+
+
 def explain(
     router: Router,
     address: Address,
@@ -42,6 +46,10 @@ def explain(
     Cost: one dictionary look-up for each prefix length of the family.
     """
     rib = router.rib if table is None else table.rib
+
+    def problem_of(candidate: Candidate) -> str:
+        return router.tracking.dated(candidate.problem, candidate.attributes.gateways)
+
     covering = _covering(rib, address)
     decided = rib.match(address)
     unusable = [
@@ -50,7 +58,7 @@ def explain(
     return ExplainView(
         address=address,
         prefix=decided,
-        candidates=() if decided is None else _candidates(rib, decided, view_of),
+        candidates=() if decided is None else _candidates(rib, decided, view_of, problem_of),
         unusable=tuple(map(str, unusable)),
         shorter=tuple(
             str(prefix)
@@ -58,7 +66,7 @@ def explain(
             if decided is not None and prefix.prefix_len < decided.prefix_len
         ),
         trie_path=tuple(router.snapshot.path(address)) if table is None else (),
-        unusable_reasons=tuple(_reason(rib, prefix) for prefix in unusable),
+        unusable_reasons=tuple(_reason(rib, prefix, problem_of) for prefix in unusable),
         waiting=tuple(_waiting(router, address)) if table is None else (),
         table=MAIN_TABLE if table is None else table.name,
     )
@@ -73,8 +81,8 @@ def _waiting(router: Router, address: Address) -> Iterator[str]:
         )
 
 
-def _reason(rib: Rib, prefix: Prefix) -> str:
-    problem = rib.candidates(prefix)[0].problem
+def _reason(rib: Rib, prefix: Prefix, problem_of: ProblemOf) -> str:
+    problem = problem_of(rib.candidates(prefix)[0])
     return f"{prefix}: {problem[:REASON_MAX]}"
 
 
@@ -88,20 +96,26 @@ def _covering(rib: Rib, address: Address) -> list[Prefix]:
 
 
 def _candidates(
-    rib: Rib, prefix: Prefix, view_of: Callable[[Candidate], RouteView]
+    rib: Rib,
+    prefix: Prefix,
+    view_of: Callable[[Candidate], RouteView],
+    problem_of: ProblemOf,
 ) -> tuple[ExplainedCandidate, ...]:
     found = rib.candidates(prefix)
     winner = found[0]
     return tuple(
-        _explained(view_of(candidate), *_verdict(winner, candidate)) for candidate in found
+        _explained(view_of(candidate), *_verdict(winner, candidate, problem_of))
+        for candidate in found
     )
 
 
-def _verdict(winner: Candidate, candidate: Candidate) -> tuple[int | None, str]:
+def _verdict(
+    winner: Candidate, candidate: Candidate, problem_of: ProblemOf
+) -> tuple[int | None, str]:
     if candidate is winner:
         return None, "wins"
     rule = deciding_rule(_contender(winner), _contender(candidate))
-    own, best = _compared(rule, candidate), _compared(rule, winner)
+    own, best = _compared(rule, candidate, problem_of), _compared(rule, winner, problem_of)
     return int(rule), f"loses by rule {int(rule)} ({_RULE_TEXTS[rule]}): {own} against {best}"
 
 
@@ -114,12 +128,12 @@ _RULE_TEXTS = {
 }
 
 
-def _compared(rule: DecisionRule, candidate: Candidate) -> str:
+def _compared(rule: DecisionRule, candidate: Candidate, problem_of: ProblemOf) -> str:
     """Return what a rule compares, for one candidate."""
     route = candidate.route
     match rule:
         case DecisionRule.ELIGIBILITY:
-            return "usable" if _contender(candidate).is_eligible else candidate.problem
+            return "usable" if _contender(candidate).is_eligible else problem_of(candidate)
         case DecisionRule.DISTANCE:
             return str(route.distance)
         case DecisionRule.METRIC:

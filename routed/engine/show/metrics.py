@@ -17,6 +17,7 @@ from routed.engine.router import Router
 from routed.engine.show.bfd import bfd_metrics
 from routed.engine.show.counters import FIB_COUNTERS
 from routed.engine.show.parent_reports import ParentReports
+from routed.engine.show.probes import probe_metrics
 from routed.engine.show.traffic_metrics import traffic_metrics
 from routed.metrics.exposition import Form, Kind, MetricFamily, render
 from routed.model.route import RouteSource
@@ -63,9 +64,11 @@ class Exporter:
         yield from _verdict(status)
         yield from self._routes()
         yield from self._nup()
-        if self._router.bfd.states.sessions:
-            states = self._router.bfd.states
+        if self._router.tracking.bfd.sessions:
+            states = self._router.tracking.bfd
             yield from bfd_metrics(list(states.sessions.values()), states.dropped)
+        if probes := self._router.tracking.probes.probes:
+            yield from probe_metrics(list(probes.values()))
         yield from traffic_metrics(self._views.dataplane)
         yield from self._memory()
 

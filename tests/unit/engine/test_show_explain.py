@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from typing import Any, cast
 
 import pytest
 
 from routed.control.views import NextHopView, RouteView
 from routed.engine.router import Router
 from routed.engine.show.explain import WAITING_MAX, explain
+from routed.engine.tracking import LivenessTracking
+from routed.log.events import Level
+from routed.log.logger import Logger
 from routed.model.link import Interface, InterfaceAddress
 from routed.model.prefix import Address, Family, Prefix
 from routed.model.route import DEFAULT_DISTANCE, Gateway, Route, RouteSource, RouteType
@@ -17,6 +22,7 @@ from routed.rib.table import Candidate, Rib
 from routed.snapshot.trace import describe
 from routed.snapshot.writer import FibSnapshot
 from tests.fakes.trie_search import lookup
+from tests.unit.engine.test_probe_states import DOWN, UPLINK
 
 ROUTER_ID = Address.parse("10.255.0.1")
 
@@ -27,6 +33,10 @@ class FakeRouter:
     def __init__(self) -> None:
         self.rib = Rib(lambda: 0.0)
         self.neighbors = self
+        log = Logger(cast("Any", None), "engine", Level.ERROR)
+        self.tracking = LivenessTracking(
+            self.rib, cast("Any", None), {}, log, lambda: 100.0, lambda: None
+        )
         self.waiting: list[LearnedRow] = []
         self.snapshot = FibSnapshot(ROUTER_ID, 1, trie_words=1 << 20, data_words=1 << 16)
 
@@ -154,3 +164,20 @@ def test_the_path_ends_where_a_lookup_does(fake_router: FakeRouter, family: Fami
         end = lines[-1].partition(", else")[0].partition(" record ")[2]
         assert str(lookup(shape, bits)) == (end or (beside or ["0"])[-1])
     fake_router.snapshot.close()
+
+
+def test_a_probe_that_is_down_is_named_with_its_age() -> None:
+    router = FakeRouter()
+    router.tracking.probes.configure([UPLINK])
+    router.tracking.probes.receive([dataclasses.replace(DOWN, age_s=12.0)], 100.0)
+    router.rib.set_trackers(router.tracking.probes.problems())
+    gateway = Gateway(Address.parse("192.0.2.2"), tracker="probe uplink")
+    router.rib.install(
+        Route(Prefix.parse("10.0.0.0/8"), RouteSource.STATIC, 1, gateways=(gateway,))
+    )
+    found = explain(router.select_and_acknowledge(), Address.parse("10.1.2.3"), view_of)
+    (reason,) = found.unusable_reasons
+    assert reason == (
+        "10.0.0.0/8: 192.0.2.2 is not used: probe uplink: down since 12 s "
+        "(3 of 3 failed: no answer within 1 s)"
+    )

@@ -112,6 +112,7 @@ def test_numbers_on_the_wire_never_change() -> None:
         "MONITOR": 21,
         "SNAPSHOT_OPEN": 30,
         "SHOW_ROUTE_TRAFFIC": 31,
+        "SHOW_PROBES": 33,
         "RELOAD": 40,
         "FIB": 41,
         "CONFIGURE": 43,

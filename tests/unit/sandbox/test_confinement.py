@@ -60,10 +60,10 @@ def test_a_kernel_is_asked_for_no_more_than_it_knows(abi: int, size: int, fs_bit
     assert int.from_bytes(ruleset[:8], "little") == (1 << fs_bits) - 1
 
 
-def test_a_parent_that_is_the_engines_user_needs_one_capability() -> None:
-    assert parent_needs(998, 998) == {Capability.NET_ADMIN}
+def test_a_parent_that_is_the_engines_user_starts_it_without_capabilities() -> None:
+    assert parent_needs(998, 998) == {Capability.NET_ADMIN, Capability.NET_RAW}
     assert names_of(parent_needs(0, 998)) == (
-        "CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_ADMIN"
+        "CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_ADMIN, CAP_NET_RAW"
     )
 
 

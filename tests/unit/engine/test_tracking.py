@@ -14,8 +14,9 @@ import trio.testing
 
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, Frame, pack_frame
 from routed.config.bfd import BfdConfig
+from routed.config.schema import Config
 from routed.config.static import StaticConfig
-from routed.engine.bfd_tracking import FIRST_REPORT_S, BfdTracking
+from routed.engine.tracking import FIRST_REPORT_S, LivenessTracking
 from routed.imsg.frames import frames_of
 from routed.imsg.liveness import LIVENESS_CLASSES, BfdReported
 from routed.log.events import Level
@@ -35,6 +36,12 @@ STATICS = (
 )
 
 
+def configured(**changes: Any) -> Config:
+    """A configuration with one session, and routes that name it."""
+    plain = Config(Address.parse("10.255.0.1"), bfd=BfdConfig((UPLINK,)), static=STATICS)
+    return dataclasses.replace(plain, **changes)
+
+
 class Scene:
     """A tracking with one session, and the other end of its channel."""
 
@@ -47,10 +54,10 @@ class Scene:
         rib.link_changed(ETH0)
         links = {ETH0.ifindex: ETH0}
         log = Logger(self, "engine", Level.DEBUG)
-        self.tracking = BfdTracking(
+        self.tracking = LivenessTracking(
             rib, self_programming(self), links, log, self.clock, self.changed
         )
-        self.tracking.apply(BfdConfig((UPLINK,)), STATICS)
+        self.tracking.apply(configured())
         self.theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tracking.connect(ours)
 
@@ -101,21 +108,21 @@ async def test_a_session_that_goes_down_loses_its_next_hops_at_once(scene: Scene
     scene.report(UP)
     await trio.testing.wait_all_tasks_blocked()
     assert scene.tracking.may_decide
-    assert scene.tracking.states.problems() == {"bfd uplink": ""}
+    assert scene.tracking.bfd.problems() == {"bfd uplink": ""}
     assert scene.verified == []
     scene.report(DOWN)
     await trio.testing.wait_all_tasks_blocked()
     assert scene.verified == [(VIA, ETH0.ifindex)], "once, for all routes"
     assert scene.lines == ["bfd-up", "bfd-down"]
     assert scene.changes >= 2
-    assert scene.tracking.states.dropped == {"version": 2}
+    assert scene.tracking.bfd.dropped == {"version": 2}
 
 
 async def test_users_are_the_next_hops_that_name_a_session(scene: Scene) -> None:
-    assert scene.tracking.users == {"uplink": 2}
-    scene.tracking.apply(BfdConfig((UPLINK,)), STATICS[1:])
-    assert scene.tracking.users == {"uplink": 1}
-    assert list(scene.tracking.states.sessions) == ["uplink"]
+    assert scene.tracking.users == {"bfd uplink": 2}
+    scene.tracking.apply(configured(static=STATICS[1:]))
+    assert scene.tracking.users == {"bfd uplink": 1}
+    assert list(scene.tracking.bfd.sessions) == ["uplink"]
 
 
 async def test_routes_wait_for_the_first_states_and_not_longer(
@@ -137,7 +144,7 @@ async def test_an_incomplete_report_is_waited_for(scene: Scene) -> None:
 
 
 async def test_nothing_waits_without_sessions(scene: Scene) -> None:
-    scene.tracking.apply(BfdConfig(), ())
+    scene.tracking.apply(configured(bfd=BfdConfig(), static=()))
     assert scene.tracking.may_decide
 
 
@@ -150,8 +157,8 @@ async def test_a_message_out_of_place_ends_the_channel_and_changes_nothing(
     scene.theirs.send(pack_frame(Frame(kind, 0, b""), INTERNAL_FRAME_MAX_BYTES))
     await trio.testing.wait_all_tasks_blocked()
     assert "internal-error" in scene.lines
-    assert scene.tracking.states.problems() == {"bfd uplink": ""}
-    assert not scene.tracking.states.sessions["uplink"].is_current
+    assert scene.tracking.bfd.problems() == {"bfd uplink": ""}
+    assert not scene.tracking.bfd.sessions["uplink"].is_current
     with pytest.raises(OSError):  # noqa: PT011  (EPIPE, or ECONNRESET)
         scene.theirs.send(b"x")
 
@@ -164,7 +171,7 @@ async def test_a_report_that_changes_nothing_costs_the_same_whatever_the_number_
     costs = []
     for count in (1, 1000):
         sessions = [dataclasses.replace(UPLINK, name=f"s{number}") for number in range(count)]
-        scene.tracking.apply(BfdConfig(tuple(sessions)), STATICS)
+        scene.tracking.apply(configured(bfd=BfdConfig(tuple(sessions))))
         reports = tuple(dataclasses.replace(state, name=each.name) for each in sessions)
         scene.tracking._handle(BfdReported(reports, (), {}, is_complete=True))
         one = BfdReported(reports[:1], (), {}, is_complete=True)
