@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ipc.extension import native
 from ipc.fib_search import PythonSearch, Search
@@ -22,8 +23,11 @@ MakeSearch = Callable[[mmap.mmap], Search]
 SEARCHES: dict[str, MakeSearch | None] = {
     "python": PythonSearch,
     "c": None if native is None else native.Search,
+    "c, without vectors": None if native is None else partial(native.Search, is_wide=False),
 }
-"""Both implementations; None where the C extension is not built."""
+"""All implementations; None where the C extension is not built.
+
+`c` searches many IPv4 addresses with vectors where the processor has them."""
 
 PARTS: dict[str, MakeParts] = {"python": python_parts} | (
     {} if native_parts is None else {"c": native_parts}

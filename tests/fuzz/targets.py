@@ -426,7 +426,7 @@ def _search_everything(reader: FibReader) -> None:
         with contextlib.suppress(SnapshotError):
             reader.lookup(address)
     with contextlib.suppress(SnapshotError):
-        reader.lookup_many(array("I", [0x0A010203, 0xC0000201]), 4)
+        reader.lookup_many(array("I", [0x0A010203, 0xC0000201] * 12), 4)
     with contextlib.suppress(SnapshotError):
         for _route in itertools.islice(reader.routes(), 64):
             pass

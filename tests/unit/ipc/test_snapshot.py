@@ -45,7 +45,7 @@ def writer() -> Iterator[Writer]:
 
 @pytest.fixture(params=SEARCHES)
 def search(request: pytest.FixtureRequest) -> MakeSearch:
-    """Return both implementations, one after the other."""
+    """Return each implementation, one after the other."""
     make: MakeSearch | None = SEARCHES[request.param]
     if make is None:
         pytest.skip("the C extension is not built (it is where a C compiler is)")
