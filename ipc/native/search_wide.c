@@ -20,13 +20,13 @@
 #define WIDE __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
 #define INLINE static inline __attribute__((always_inline)) WIDE
 
-enum { LANES = SEARCH_LANES, ROOM = SEARCH_GROUP_MAX + LANES };
+enum { LANES = SEARCH_LANES, SPACE = SEARCH_GROUP_MAX + LANES };
 
 /* The addresses whose search goes on after the first two steps. */
 struct waiting {
-    uint32_t first[ROOM];               /* the word of the root directory */
-    uint32_t word[ROOM];                /* the word to follow: of a branch, or the same */
-    uint32_t index[ROOM];               /* which address of the group */
+    uint32_t first[SPACE];               /* the word of the root directory */
+    uint32_t word[SPACE];                /* the word to follow: of a branch, or the same */
+    uint32_t index[SPACE];               /* which address of the group */
 };
 
 INLINE __m512i all(uint32_t value)
@@ -90,9 +90,9 @@ INLINE int search_deeper(const struct rfib *fib, uint32_t total, const uint32_t 
     const uint32_t *words = fib->words;
     const unsigned root_left = 32 - fib->family[0].root_bits;
     const unsigned most = root_left < RFIB_FIRST_BUCKET_KIND ? root_left : RFIB_FIRST_BUCKET_KIND - 1;
-    uint32_t block[ROOM], at[ROOM], bucket_at[ROOM], bucket_starts[ROOM], bucket_of[ROOM];
+    uint32_t block[SPACE], at[SPACE], bucket_at[SPACE], bucket_starts[SPACE], bucket_of[SPACE];
     uint32_t *index = waiting->index, *word = waiting->word, is_wrong = 0;
-    uint8_t left[ROOM];
+    uint8_t left[SPACE];
     unsigned bucket_count = 0, kept, i;
 
     for (kept = 0, i = 0; i < count; i++) {
