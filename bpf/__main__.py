@@ -77,8 +77,8 @@ def module_text(compiled: ObjectFile, compiler: str) -> str:
             "        bytes.fromhex(",
         ]
         lines += [
-            f'            "{program.code[at : at + 80].hex(" ", 8)} "'
-            for at in range(0, len(program.code), 80)
+            f'            "{program.code[at : at + 160].hex(" ", 8)} "'
+            for at in range(0, len(program.code), 160)
         ]
         lines += ["        ),", "        ("]
         lines += [

@@ -30,9 +30,14 @@ enum kind {
 struct packet {
 	__u32 family, kind;
 	__u32 header_bytes;		/* up to the payload of TCP and UDP, as far as it is known */
+	__u32 link_bytes;		/* before the network header */
+	__u32 network_bytes;		/* from the network header on, as it says; 0 if it does not */
 	__u32 is_routed;		/* whether the destination is one that routes are for */
-	__u32 address;			/* destination, host order: IPv4 */
+	__u32 protocol;			/* as the last header that was read names it */
+	__u32 is_later_fragment;	/* whether the headers of the transport are in another frame */
+	__u32 address, source;		/* destination and source, host order: IPv4 */
 	__u64 high, low;		/* and IPv6 */
+	__u64 source_high, source_low;
 };
 
 INLINE __u32 kind_of(__u8 protocol)
@@ -73,6 +78,7 @@ INLINE void read_ipv4(struct __sk_buff *skb, __u32 at, struct packet *packet)
 	__u32 bytes;
 
 	packet->family = FAMILY_IPV4;
+	packet->link_bytes = at;
 	packet->kind = KIND_MALFORMED;
 	if (load_bytes(skb, at, &ip, sizeof(ip)) < 0 || ip.version >> 4 != 4)
 		return;
@@ -80,18 +86,23 @@ INLINE void read_ipv4(struct __sk_buff *skb, __u32 at, struct packet *packet)
 	if (bytes < sizeof(ip) || FROM_NETWORK16(ip.length) < bytes)
 		return;
 	packet->kind = kind_of(ip.protocol);
+	packet->network_bytes = FROM_NETWORK16(ip.length);
+	packet->protocol = ip.protocol;
+	packet->is_later_fragment = FROM_NETWORK16(ip.fragment) & 0x1fff;
 	packet->header_bytes = at + bytes;
+	packet->source = FROM_NETWORK32(ip.source);
 	packet->address = FROM_NETWORK32(ip.destination);
 	packet->is_routed = packet->address >> 28 < 14;		/* neither multicast nor broadcast */
 }
 
 /* The protocol behind the extension headers of IPv6, or what stands in the way to it. */
-INLINE __u32 skip_extensions(struct __sk_buff *skb, __u32 *at, __u8 next)
+INLINE __u32 skip_extensions(struct __sk_buff *skb, __u32 *at, __u8 next, struct packet *packet)
 {
 	struct { __u8 next, length; __u16 fragment; } extension;
 	__u32 i;
 
 	for (i = 0; i < EXTENSIONS_MAX; i++) {
+		packet->protocol = next;
 		if (next != 0 && next != 43 && next != 44 && next != 60 && next != 135 &&
 		    next != 139 && next != 140)
 			return kind_of(next);
@@ -99,8 +110,11 @@ INLINE __u32 skip_extensions(struct __sk_buff *skb, __u32 *at, __u8 next)
 			return KIND_MALFORMED;
 		if (next == 44) {
 			*at += 8;
-			if (FROM_NETWORK16(extension.fragment) >> 3)	/* not the first one */
+			if (FROM_NETWORK16(extension.fragment) >> 3) {	/* not the first one */
+				packet->protocol = extension.next;
+				packet->is_later_fragment = 1;
 				return kind_of(extension.next);
+			}
 		} else
 			*at += 8 + 8 * extension.length;
 		next = extension.next;
@@ -114,6 +128,7 @@ INLINE void read_ipv6(struct __sk_buff *skb, __u32 at, struct packet *packet)
 		 __u64 source[2], destination[2]; } ip;
 
 	packet->family = FAMILY_IPV6;
+	packet->link_bytes = at;
 	packet->kind = KIND_MALFORMED;
 	if (load_bytes(skb, at, &ip, sizeof(ip)) < 0 || FROM_NETWORK32(ip.version) >> 28 != 6)
 		return;
@@ -122,7 +137,11 @@ INLINE void read_ipv6(struct __sk_buff *skb, __u32 at, struct packet *packet)
 	/* neither multicast, ff00::/8, nor link-local, fe80::/10 */
 	packet->is_routed = packet->high >> 56 != 0xff && packet->high >> 54 != 0x3fa;
 	at += sizeof(ip);
-	packet->kind = skip_extensions(skb, &at, ip.next);
+	if (ip.length)			/* else a jumbogram, or merged segments */
+		packet->network_bytes = sizeof(ip) + FROM_NETWORK16(ip.length);
+	packet->source_high = FROM_NETWORK64(ip.source[0]);
+	packet->source_low = FROM_NETWORK64(ip.source[1]);
+	packet->kind = skip_extensions(skb, &at, ip.next, packet);
 	packet->header_bytes = at;
 }
 

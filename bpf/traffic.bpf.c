@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only
  *
- * Traffic: every frame counts for its interface, its protocol, its size, and for the route to its
- * destination.
+ * Traffic: every frame counts for its interface, its protocol, its size, for the route to its
+ * destination, and for its flow.
  *
  *     frame -> place of the interface -> headers -> counters of the interface, on this processor
- *                                               '-> longest match -> counters of the record
+ *                                               |-> longest match -> counters of the record
+ *                                               '-> flow, on this processor (flows.h)
  *
  * The program never changes a frame and never decides about one: it returns TCX_NEXT, which lets the
  * programs behind it and then the kernel go on as if it were not there.
@@ -33,11 +34,14 @@ const volatile struct {
 	__u32 words_mask;		/* 2^n - 1 */
 	__u32 records;			/* records with counters of their own; 0: routes are not counted */
 	__u32 root4, root6;		/* where the root directories begin */
+	__u32 flow_sets;		/* 2^n, of each processor; 0: flows are not counted */
+	__u64 seed;			/* of the hash of flows, so that no sender can choose collisions */
 } config SECTION(".rodata.config");
 
 __u32 words[WORDS_MAX] SECTION(".bss.words") __attribute__((aligned(8)));
 
 #include "fib.h"
+#include "flows.h"
 
 struct count { __u64 packets, bytes; };
 
@@ -124,6 +128,24 @@ INLINE int account(struct __sk_buff *skb, __u32 direction)
 	count->packets += packets;
 	count->bytes += bytes;
 	link->sizes[size_class(bytes / packets)] += packets;
+	if (config.flow_sets && packet.family != FAMILY_NONE && packet.kind != KIND_MALFORMED) {
+		__u64 octets;
+		__u32 came = direction == SENT ? skb->ingress_ifindex : skb->ifindex;
+
+		/* `reserved` is 0, which the verifier does not know: else it would look at all that
+		 * follows once for each kind and each protocol. */
+		packet.kind = (packet.kind + place->reserved) & (KINDS - 1);
+		packet.protocol = (packet.protocol + place->reserved) & 0xff;
+		packet.is_later_fragment |= place->reserved;
+		packet.header_bytes = (packet.header_bytes + place->reserved) & 0xffff;
+		/* Octets of a flow are those of IP: neither link headers nor padding. */
+		if (packets > 1 || !packet.network_bytes)
+			octets = bytes - packets * packet.link_bytes;
+		else
+			octets = packet.network_bytes;
+		count_flow(skb, &packet, processor, came, direction == SENT ? skb->ifindex : 0,
+			   direction == SENT && came && find_place(came), packets, octets);
+	}
 	if (config.records && packet.family != FAMILY_NONE)
 		count_route(&packet, direction, packets, bytes);
 	*(volatile __u64 *)&mine->ended += 1;

@@ -12,11 +12,12 @@ from typing import Literal, TypedDict
 
 __all__ = [
     "BfdDropRow", "BfdSessionRow", "ChangeRow", "ConfigRow", "CounterRow", "DataplaneInterfaceRow",
-    "DataplaneProgramRow", "ExplainRow", "ExplainedCandidateRow", "FibRow", "FibTotalsRow",
-    "InterfaceRow", "InterfaceTrafficRow", "LogRow", "MemoryRow", "MetricLineRow", "NeighborRow",
-    "NextHopObjectRow", "NextHopRow", "NupRouteRow", "PacketSizeRow", "PlanStepRow", "ProbeRow",
-    "ProtocolRow", "ProtocolTrafficRow", "ReloadRow", "RouteRateRow", "RouteRow", "RouteTrafficRow",
-    "RuleRow", "StatusRow", "TopologyRow",
+    "DataplaneProgramRow", "ExplainRow", "ExplainedCandidateRow", "ExportRow", "FibRow",
+    "FibTotalsRow", "FlowTrafficRow", "HostTrafficRow", "InterfaceRow", "InterfaceTrafficRow",
+    "LogRow", "MemoryRow", "MetricLineRow", "NeighborRow", "NextHopObjectRow", "NextHopRow",
+    "NupRouteRow", "PacketSizeRow", "PlanStepRow", "PortTrafficRow", "ProbeRow", "ProtocolRow",
+    "ProtocolTrafficRow", "ReloadRow", "RouteRateRow", "RouteRow", "RouteTrafficRow", "RuleRow",
+    "StatusRow", "TopologyRow",
 ]  # fmt: skip
 
 ReloadRow = TypedDict("ReloadRow", {
@@ -231,6 +232,32 @@ RouteRateRow = TypedDict("RouteRateRow", {
     "sent_bytes": int, "seconds": float | None,
 })  # fmt: skip
 """Packets to the destinations of one route, in all and in each second of the last minute."""
+
+FlowTrafficRow = TypedDict("FlowTrafficRow", {
+    "source": str, "source_port": int | None, "destination": str, "destination_port": int | None,
+    "protocol": str, "interface": str | None, "dev": str | None, "prefix": str | None,
+    "via": str | None, "packets": int, "bytes": int, "age_s": float, "idle_s": float,
+    "tcp_flags": str,
+})  # fmt: skip
+"""One flow of the present: packets from one address and port to another."""
+
+HostTrafficRow = TypedDict("HostTrafficRow", {
+    "host": str, "flows": int, "sent_packets": int, "sent_bytes": int, "received_packets": int,
+    "received_bytes": int,
+})  # fmt: skip
+"""All flows of one address at present."""
+
+PortTrafficRow = TypedDict("PortTrafficRow", {
+    "protocol": str, "port": int, "flows": int, "sent_packets": int, "sent_bytes": int,
+    "received_packets": int, "received_bytes": int,
+})  # fmt: skip
+"""All flows of one port at present, of the two ports of a flow the lower one."""
+
+ExportRow = TypedDict("ExportRow", {
+    "collector": str, "protocol": str, "domain": int, "state": str, "messages": int, "records": int,
+    "bytes": int, "lost": int, "problem": str,
+})  # fmt: skip
+"""One collector of flows."""
 
 ChangeRow = TypedDict("ChangeRow", {
     "kind": str, "change": str, "subject": str,

@@ -22,6 +22,7 @@ class DataplaneTable(enum.Enum):
 
     INTERFACES = "interfaces"
     PROGRAMS = "programs"
+    EXPORT = "export"
 
 
 class TrafficTable(enum.Enum):
@@ -31,6 +32,9 @@ class TrafficTable(enum.Enum):
     PROTOCOLS = "protocols"
     PACKET_SIZES = "packet-sizes"
     ROUTES = "routes"
+    FLOWS = "flows"
+    HOSTS = "hosts"
+    PORTS = "ports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class ShowTraffic:
     interface: str | None = None
     """Only this interface; the sum of all without. Routes are counted over all interfaces."""
     top: int | None = None
-    """Most rows, 1 to 1000: those with the most bytes or packets. None: all of them, and of routes
-    20."""
+    """Most rows, 1 to 1000: those with the most bytes or packets. None: all of them, and of routes,
+    flows, hosts and ports 20."""
     by: TrafficOrder | None = None
     """None: bytes. Interfaces are ordered only if it is given, or `top`."""
     last_s: float | None = None

@@ -12,11 +12,11 @@ _Names = tuple[str, ...]
 
 BRANCHES: dict[_Names, _Names] = {
     (): ("show", "health", "lookup", "fib", "topology", "report", "doctor", "top", "explain", "monitor", "route", "wait", "reload", "confirm", "rollback", "diff", "check", "clear", "record", "log", "help", "completion", "quit", "exit"),
-    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "nup", "probes", "probe", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic"),
+    ("show",): ("status", "neighbors", "interfaces", "routes", "route", "fib", "nexthops", "rules", "bfd", "nup", "probes", "probe", "protocol", "config", "counters", "log", "memory", "metrics", "dataplane", "traffic", "export"),
     ("show", "bfd"): ("sessions", "session"),
     ("show", "nup"): ("routes",),
     ("show", "dataplane"): ("interfaces", "programs"),
-    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes", "routes", "route"),
+    ("show", "traffic"): ("interfaces", "protocols", "packet-sizes", "routes", "flows", "hosts", "ports", "route"),
     ("fib",): ("couple", "decouple", "resync"),
     ("route",): ("add", "replace", "delete", "import", "renew"),
     ("wait",): ("synced", "neighbors", "route"),

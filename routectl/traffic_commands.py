@@ -29,6 +29,7 @@ __all__ = ["CLEAR_TRAFFIC", "DATAPLANE_AND_TRAFFIC"]
 
 _INTERFACE = Keyword("interface", ValueKind.INTERFACE, "Only this interface")
 _TOP = Keyword("top", ValueKind.NUMBER, "Only so many rows, those with the most traffic")
+_TOP_20 = Keyword("top", ValueKind.NUMBER, "Number of rows, 20 by default")
 _BY = Keyword("by", ValueKind.ORDER, "What decides which rows come first")
 _LAST = Keyword("last", ValueKind.DURATION, "Only the last seconds, 60 at most, with rates")
 
@@ -39,6 +40,10 @@ def _interfaces(_: Invocation) -> Request:
 
 def _programs(_: Invocation) -> Request:
     return ShowDataplane(DataplaneTable.PROGRAMS)
+
+
+def _export(_: Invocation) -> Request:
+    return ShowDataplane(DataplaneTable.EXPORT)
 
 
 def _by_interface(invocation: Invocation) -> Request:
@@ -55,6 +60,18 @@ def _by_size(invocation: Invocation) -> Request:
 
 def _by_route(invocation: Invocation) -> Request:
     return _traffic(TrafficTable.ROUTES, invocation)
+
+
+def _by_flow(invocation: Invocation) -> Request:
+    return _traffic(TrafficTable.FLOWS, invocation)
+
+
+def _by_host(invocation: Invocation) -> Request:
+    return _traffic(TrafficTable.HOSTS, invocation)
+
+
+def _by_port(invocation: Invocation) -> Request:
+    return _traffic(TrafficTable.PORTS, invocation)
 
 
 def _traffic(table: TrafficTable, invocation: Invocation) -> Request:
@@ -124,11 +141,31 @@ _TRAFFIC = Branch(
             "show traffic routes top 10 last 10s",
             Role.READ,
             Ask(_by_route, views.ROUTE_TRAFFIC),
-            (
-                Keyword("top", ValueKind.NUMBER, "Number of routes, 20 by default"),
-                _BY,
-                _LAST,
-            ),
+            (_TOP_20, _BY, _LAST),
+        ),
+        Leaf(
+            "flows",
+            "The flows of the present, those with the most bytes first",
+            "show traffic flows top 10",
+            Role.READ,
+            Ask(_by_flow, views.FLOW_TRAFFIC),
+            (_TOP_20, _BY),
+        ),
+        Leaf(
+            "hosts",
+            "The flows of the present, added up by host",
+            "show traffic hosts by packets",
+            Role.READ,
+            Ask(_by_host, views.HOST_TRAFFIC),
+            (_TOP_20, _BY),
+        ),
+        Leaf(
+            "ports",
+            "The flows of the present, added up by the lower port",
+            "show traffic ports",
+            Role.READ,
+            Ask(_by_port, views.PORT_TRAFFIC),
+            (_TOP_20, _BY),
         ),
         Leaf(
             "route",
@@ -141,7 +178,15 @@ _TRAFFIC = Branch(
     ),
 )
 
-DATAPLANE_AND_TRAFFIC = (_DATAPLANE, _TRAFFIC)
+_EXPORT = Leaf(
+    "export",
+    "The collectors that flows are sent to, with what was sent and lost",
+    "show export",
+    Role.READ,
+    Ask(_export, views.EXPORT),
+)
+
+DATAPLANE_AND_TRAFFIC = (_DATAPLANE, _TRAFFIC, _EXPORT)
 
 CLEAR_TRAFFIC = Leaf(
     "traffic",

@@ -10,7 +10,8 @@ The status always has the result of a check, of the command line and of a start:
 cannot be written is lost and does not change the status.
 
 The configuration is loaded by the same code for `--check`, a start and a reload. Only the parent
-starts the program with the roles `engine` and `liveness`, whose options are not for users.
+starts the program with the roles `engine`, `liveness` and `observer`; their options are not for
+users.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         nargs=0,
         help="print the version and the implementations of the FIB, and exit",
     )
-    parser.add_argument("--role", choices=["engine", "liveness"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--role", choices=["engine", "liveness", "observer"], help=argparse.SUPPRESS
+    )
     parser.add_argument("--ids", metavar="UID:GID", help=argparse.SUPPRESS)
     parser.add_argument("--sandbox", choices=["auto", "required", "off"], help=argparse.SUPPRESS)
     return parser
@@ -182,6 +185,8 @@ def _run_role(role: str, ids: str, sandbox: str) -> int:
     signals.ignore()  # the parent handles them
     if role == "engine":
         from routed.engine.main import run_engine as run
+    elif role == "observer":
+        from routed.observer.main import run_observer as run
     else:
         from routed.liveness.main import run_liveness as run
 

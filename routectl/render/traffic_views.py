@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DATAPLANE_INTERFACES",
     "DATAPLANE_PROGRAMS",
+    "EXPORT",
+    "FLOW_TRAFFIC",
+    "HOST_TRAFFIC",
     "INTERFACE_TRAFFIC",
     "PACKET_SIZES",
+    "PORT_TRAFFIC",
     "PROTOCOL_TRAFFIC",
     "ROUTE_RATES",
     "ROUTE_TRAFFIC",
@@ -63,6 +67,22 @@ def _rate(name: str) -> Callable[[Row], str]:
     return text
 
 
+def _endpoint(name: str) -> Callable[[Row], str]:
+    """Address and port, as a URL has them."""
+
+    def text(row: Row) -> str:
+        address, port = plain_text(row.get(name)), row.get(f"{name}_port")
+        if port is None:
+            return address
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+    return text
+
+
+def _duration(name: str) -> Callable[[Row], str]:
+    return lambda row: duration_text(row.get(name))
+
+
 def _ago(row: Row) -> str:
     ago = row.get("age_s")
     return "(all)" if ago is None else duration_text(ago)
@@ -100,6 +120,21 @@ DATAPLANE_PROGRAMS = TextTable(
     empty="no programs are loaded; `show dataplane interfaces` has the reason",
 )
 
+EXPORT = TextTable(
+    (
+        Column("COLLECTOR", _plain("collector")),
+        Column("PROTOCOL", _plain("protocol")),
+        Column("DOMAIN", _plain("domain"), is_right=True),
+        Column("STATE", _plain("state"), is_colored=True),
+        Column("MESSAGES", _plain("messages"), is_right=True),
+        Column("RECORDS", _plain("records"), is_right=True),
+        Column("BYTES", _size("bytes"), is_right=True),
+        Column("LOST", _plain("lost"), is_right=True),
+        Column("PROBLEM", lambda row: plain_text(row.get("problem") or None)),
+    ),
+    empty="no flows are exported: there is no `dataplane.export`, or no observer",
+)
+
 INTERFACE_TRAFFIC = TextTable(
     (Column("INTERFACE", _plain("interface")), *_TRAFFIC_COLUMNS),
     empty="no interface is counted",
@@ -113,6 +148,35 @@ PROTOCOL_TRAFFIC = TextTable(
 ROUTE_TRAFFIC = TextTable(
     (Column("PREFIX", _prefix), *_TRAFFIC_COLUMNS),
     empty="no traffic yet",
+)
+
+FLOW_TRAFFIC = TextTable(
+    (
+        Column("SOURCE", _endpoint("source")),
+        Column("DESTINATION", _endpoint("destination")),
+        Column("PROTOCOL", _plain("protocol")),
+        Column("FROM", _plain("interface")),
+        Column("TO", _plain("dev")),
+        Column("ROUTE", _plain("prefix")),
+        Column("VIA", _plain("via")),
+        Column("PACKETS", _plain("packets"), is_right=True),
+        Column("BYTES", _size("bytes"), is_right=True),
+        Column("AGE", _duration("age_s"), is_right=True),
+        Column("IDLE", _duration("idle_s"), is_right=True),
+        Column("FLAGS", lambda row: plain_text(row.get("tcp_flags") or None)),
+    ),
+    empty="no flows at present",
+)
+
+_FLOW_COLUMNS = (Column("FLOWS", _plain("flows"), is_right=True), *_TRAFFIC_COLUMNS[:4])
+
+HOST_TRAFFIC = TextTable(
+    (Column("HOST", _plain("host")), *_FLOW_COLUMNS), empty="no flows at present"
+)
+
+PORT_TRAFFIC = TextTable(
+    (Column("PORT", lambda row: f"{row.get('protocol')}/{row.get('port')}"), *_FLOW_COLUMNS),
+    empty="no flows at present",
 )
 
 ROUTE_RATES = TextTable(

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from ipc.lazy_dataclass import dataclass
 from routed.config.bfd_check import bfd_key_sets, bfd_problems, static_problems
+from routed.config.export_check import export_problems
 from routed.config.probes_check import probe_problems, probe_user_problems
 from routed.config.rule_check import rule_problems
 from routed.config.schema import (
     PID_FILE,
     BfdConfig,
+    DataplaneConfig,
     FibConfig,
     FilterAction,
     FiltersConfig,
@@ -66,6 +68,8 @@ class Draft:
     """Names of the key sets that have no key."""
     key_names: frozenset[str] | None
     """Names of all key sets; None if the section `keys` could not be decoded."""
+    dataplane: DataplaneConfig | None
+    """None if the section `dataplane` could not be decoded."""
     bfd: BfdConfig | None
     """None if the section `bfd` could not be decoded."""
     tables: Numbered[TableConfig] | None
@@ -102,6 +106,7 @@ class Draft:
             keys=[(each.name, _numbered(each.keys)) for each in key_sets or ()],
             empty_key_sets=[each.name for each in key_sets or () if not each.keys],
             key_names=None if key_sets is None else frozenset(each.name for each in key_sets),
+            dataplane=values.get("dataplane", DataplaneConfig()),
             bfd=values.get("bfd", BfdConfig()),
             tables=None if tables is None or None in tables else _numbered(tables),
             probes=values.get("probes", ()),
@@ -163,6 +168,8 @@ def find_problems(draft: Draft) -> Iterator[Problem]:
             yield f"filters.kernel[{index}].action", "`set_...` has no effect on a denied route"
     yield from _martian_problems(draft.allow_martians)
     yield from _file_problems(draft.files, draft.file)
+    if draft.dataplane is not None:
+        yield from export_problems(draft.dataplane)
     if draft.bfd is not None:
         yield from bfd_problems(draft.bfd, draft.keys, draft.key_names)
         yield from static_problems(draft.bfd, draft.static)

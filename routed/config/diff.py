@@ -85,6 +85,7 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         ("fib.protocol", old.fib.protocol, new.fib.protocol),
         ("fib.nexthop_objects", old.fib.nexthop_objects, new.fib.nexthop_objects),
         ("dataplane.routes", old.dataplane.routes, new.dataplane.routes),
+        ("dataplane.flows.max", old.dataplane.flows.max, new.dataplane.flows.max),
         ("dataplane.statistics", old.dataplane.statistics, new.dataplane.statistics),
     ]
     effective = dataclasses.replace(
@@ -95,7 +96,10 @@ def _keep_fixed(old: Config, new: Config) -> tuple[Config, list[str]]:
         pid_file=old.pid_file,
         management=dataclasses.replace(new.management, socket=old.management.socket),
         dataplane=dataclasses.replace(
-            new.dataplane, routes=old.dataplane.routes, statistics=old.dataplane.statistics
+            new.dataplane,
+            routes=old.dataplane.routes,
+            flows=dataclasses.replace(new.dataplane.flows, max=old.dataplane.flows.max),
+            statistics=old.dataplane.statistics,
         ),
         fib=dataclasses.replace(
             new.fib, protocol=old.fib.protocol, nexthop_objects=old.fib.nexthop_objects

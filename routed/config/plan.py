@@ -310,6 +310,14 @@ def _rest(old: Config, new: Config) -> Iterator[PlanStep]:
         )
         text = f"dataplane   traffic is counted on {names}"
         yield PlanStep("change", "dataplane", former, names, text)
+    if old.dataplane.flows != new.dataplane.flows:
+        yield _change("dataplane", "dataplane   flows end by the new timeouts")
+    if old.dataplane.export != new.dataplane.export:
+        former, names = (
+            ", ".join(str(collector.to) for collector in each.dataplane.export.ipfix) or "nowhere"
+            for each in (old, new)
+        )
+        yield PlanStep("change", "export", former, names, f"export      flows are sent to {names}")
     if old.log != new.log:
         yield _change("log", "log         level, format or file change")
     if old.fib.on_exit is not new.fib.on_exit:

@@ -1,7 +1,8 @@
 """The dataplane and its traffic for clients: views of their rows, and what answers them.
 
 show dataplane interfaces | programs
-show traffic interfaces | protocols | packet-sizes | routes
+show export
+show traffic interfaces | protocols | packet-sizes | routes | flows | hosts | ports
 show traffic route PREFIX
 """
 
@@ -12,15 +13,20 @@ from typing import Protocol
 
 from ipc.lazy_dataclass import dataclass
 from ipc.traffic import DataplaneTable, ShowTraffic, TrafficTable
-from routed.model.prefix import Prefix
+from routed.model.prefix import Address, Prefix
 
 __all__ = [
     "TRAFFIC_VIEW_CLASSES",
     "DataplaneInterfaceView",
     "DataplaneProgramView",
     "DataplaneViews",
+    "ExportView",
+    "FlowTotals",
+    "FlowTrafficView",
+    "HostTrafficView",
     "InterfaceTrafficView",
     "PacketSizeView",
+    "PortTrafficView",
     "ProtocolTrafficView",
     "RouteRateView",
     "RouteTrafficView",
@@ -60,6 +66,26 @@ class DataplaneProgramView:
     code_bytes: int
     memory_bytes: int
     """Of all counters; the programs share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportView:
+    """One collector of flows."""
+
+    collector: str
+    """Address and port."""
+    protocol: str
+    """`ipfix`."""
+    domain: int
+    state: str
+    """`ok`, or `failed`: there is no socket, or the last message could not be sent."""
+    messages: int
+    """Since the observer started."""
+    records: int
+    bytes: int
+    lost: int
+    """Records of messages that could not be sent."""
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +158,102 @@ class RouteRateView:
     """Length of the interval."""
 
 
+@dataclass(frozen=True, slots=True)
+class FlowTrafficView:
+    """One flow of the present: packets from one address and port to another."""
+
+    source: Address
+    source_port: int | None
+    destination: Address
+    destination_port: int | None
+    protocol: str
+    """Its name, or else its number."""
+    interface: str | None
+    """Interface; None: sent by this router."""
+    dev: str | None
+    """Interface; None: for this router, or by an interface that is not counted."""
+    prefix: Prefix | None
+    """Of the route to the destination, as of now."""
+    via: Address | None
+    """Its next hop by the interface, where that has one."""
+    packets: int
+    bytes: int
+    age_s: float
+    """Since the first packet."""
+    idle_s: float
+    """Since the last packet."""
+    tcp_flags: str
+    """Of all packets together: F, S, R, P, A, U, E, C."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTotals:
+    """Counters of flows, for metrics."""
+
+    active: int
+    """At present."""
+    begun: int
+    ended: int
+    """Since the observer started."""
+    lost_flows: int
+    lost_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostTrafficView:
+    """All flows of one address at present."""
+
+    host: Address
+    flows: int
+    sent_packets: int
+    """By the host."""
+    sent_bytes: int
+    received_packets: int
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortTrafficView:
+    """All flows of one port at present, of the two ports of a flow the lower one."""
+
+    protocol: str
+    port: int
+    flows: int
+    sent_packets: int
+    """From the port."""
+    sent_bytes: int
+    received_packets: int
+    """To the port."""
+    received_bytes: int
+
+
 TRAFFIC_VIEW_CLASSES = (
     DataplaneInterfaceView,
     DataplaneProgramView,
+    ExportView,
     InterfaceTrafficView,
     ProtocolTrafficView,
     PacketSizeView,
     RouteTrafficView,
     RouteRateView,
+    FlowTrafficView,
+    HostTrafficView,
+    PortTrafficView,
 )
 
 _DATAPLANE_VIEWS = {
     DataplaneTable.INTERFACES: DataplaneInterfaceView,
     DataplaneTable.PROGRAMS: DataplaneProgramView,
+    DataplaneTable.EXPORT: ExportView,
 }
 _TRAFFIC_VIEWS = {
     TrafficTable.INTERFACES: InterfaceTrafficView,
     TrafficTable.PROTOCOLS: ProtocolTrafficView,
     TrafficTable.PACKET_SIZES: PacketSizeView,
     TrafficTable.ROUTES: RouteTrafficView,
+    TrafficTable.FLOWS: FlowTrafficView,
+    TrafficTable.HOSTS: HostTrafficView,
+    TrafficTable.PORTS: PortTrafficView,
 }
 
 
@@ -173,6 +276,9 @@ class DataplaneViews(Protocol):
 
     def attachments(self) -> Sequence[DataplaneInterfaceView]:
         """List the configured interfaces, and how each is counted."""
+
+    def export(self) -> Sequence[ExportView]:
+        """List the collectors of flows, as the observer reports them."""
 
     async def programs(self) -> Sequence[DataplaneProgramView]:
         """List the programs in the kernel, as the parent reports them."""
@@ -199,6 +305,15 @@ class DataplaneViews(Protocol):
 
     def route_rates(self, prefix: Prefix, /) -> Sequence[RouteRateView]:
         """List what a route has carried in all, and in each second; nothing for no route."""
+
+    @property
+    def flow_totals(self) -> FlowTotals | None:
+        """Counters of flows; None without an observer."""
+
+    async def flow_traffic(
+        self, request: ShowTraffic, /
+    ) -> Sequence[FlowTrafficView | HostTrafficView | PortTrafficView] | str:
+        """List flows, hosts or ports; or say why there are none."""
 
     def clear_traffic(self) -> None:
         """Let the counters that are shown begin at zero."""

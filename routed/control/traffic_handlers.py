@@ -32,6 +32,7 @@ WINDOW_MAX_S = 60
 """Longest window of time: as long as counters are kept."""
 
 _NOT_CONFIGURED = "no traffic is counted: the configuration has no `dataplane: {interfaces: [...]}`"
+_OF_FLOWS = (TrafficTable.FLOWS, TrafficTable.HOSTS, TrafficTable.PORTS)
 _NO_ROUTES = "the traffic of routes is not counted: "
 
 
@@ -42,6 +43,8 @@ async def show_dataplane(daemon: Daemon, request: ShowDataplane, _caller: Caller
         return _not_found(_NOT_CONFIGURED)
     if request.table is DataplaneTable.PROGRAMS:
         return Views(dataplane_view_of(request.table), await dataplane.programs())
+    if request.table is DataplaneTable.EXPORT:
+        return Views(dataplane_view_of(request.table), dataplane.export())
     return Views(dataplane_view_of(request.table), dataplane.attachments())
 
 
@@ -58,6 +61,13 @@ async def show_traffic(daemon: Daemon, request: ShowTraffic, _caller: Caller) ->
         if dataplane.routes_problem:
             return _not_found(_NO_ROUTES + dataplane.routes_problem)
         return Dump(traffic_view_of(request.table), dataplane.route_traffic(request))
+    if request.table in _OF_FLOWS:
+        if request.interface is not None or request.last_s is not None:
+            return _usage(f"{request.table.value} takes neither `interface` nor `last`")
+        found = await dataplane.flow_traffic(request)
+        if isinstance(found, str):
+            return _not_found(found)
+        return Views(traffic_view_of(request.table), found)
     return Views(traffic_view_of(request.table), dataplane.traffic(request))
 
 

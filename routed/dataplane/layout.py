@@ -5,7 +5,11 @@
     activity  [processor]                     runs begun and ended          programs --> engine
     words     [2^n]                           trie of the routes            engine --> programs
     routes    [record][direction]             packets and bytes             programs --> engine
-    config    constants of the programs       masks, roots                  frozen
+    flows     [processor][set][8]             keys and counters             programs --> observer
+    tags      [processor][set][8]             which places are taken        both
+    ended     [processor][RING]               flows that were displaced     programs --> observer
+    rings     [processor]                     how far they were read, and losses    both
+    config    constants of the programs       masks, roots, seed            frozen
 
 All are arrays of one element, in host byte order, and have the layout that `bpf/traffic.bpf.c`
 declares; a test holds the two against each other. What is per processor is written without atomic
@@ -25,6 +29,7 @@ __all__ = [
     "ACTIVITY_BYTES",
     "DIRECTIONS",
     "FAMILIES",
+    "FLOW_BYTES",
     "KINDS",
     "LINKS_MAX",
     "LINK_BYTES",
@@ -32,10 +37,13 @@ __all__ = [
     "PLACE_BYTES",
     "PROBES",
     "RECORDS_MAX",
+    "RING",
+    "RING_BYTES",
     "ROOT4",
     "ROOT6",
     "ROUTE_BYTES",
     "SIZE_CLASSES",
+    "WAYS",
     "Sizes",
     "config_bytes",
     "header_bytes_of",
@@ -66,6 +74,13 @@ ACTIVITY_BYTES = 64
 ROUTE_BYTES = 16 * len(DIRECTIONS)
 RECORDS_MAX = 1 << 22
 
+WAYS = 8
+"""Places for the flows of one hash."""
+FLOW_BYTES = 96
+RING = 4096
+"""Ended flows of one processor that may wait for the observer."""
+RING_BYTES = 64
+
 ROOT4 = 1024
 """Word at which IPv4's root directory begins: behind the header, as in the snapshot."""
 ROOT6 = ROOT4 + (2 << 18)
@@ -83,6 +98,8 @@ class Sizes(NamedTuple):
     """A power of two."""
     records: int
     """Records with counters of their own; 0: routes are not counted."""
+    flow_sets: int = 0
+    """Sets of WAYS flows for each processor, a power of two; 0: flows are not counted."""
 
     @property
     def array_bytes(self) -> dict[str, int]:
@@ -93,27 +110,42 @@ class Sizes(NamedTuple):
             "activity": self.processors * ACTIVITY_BYTES,
             "words": 4 * self.words,
             "routes": max(self.records, 1) * ROUTE_BYTES,
+            "flows": self.processors * max(self.flow_sets, 1) * WAYS * FLOW_BYTES,
+            "tags": self.processors * max(self.flow_sets, 1) * WAYS * 8,
+            "ended": self.processors * (RING if self.flow_sets else 1) * FLOW_BYTES,
+            "rings": self.processors * RING_BYTES,
         }
 
 
-def sizes_for(processors: int, routes: int) -> Sizes:
+def sizes_for(processors: int, routes: int, flows: int = 0) -> Sizes:
     """Choose the sizes of the arrays.
 
     Args:
         processors: one more than the highest processor number that is possible.
         routes: routes that are to be counted, 0 to RECORDS_MAX - 1; 0 for none.
+        flows: flows that are to be counted at a time, by all processors together; 0 for none.
     """
     words = _FIRST_FREE + _WORDS_PER_ROUTE * routes if routes else 1
-    return Sizes(_power_of_two(processors), _power_of_two(words), routes + 1 if routes else 0)
+    all_processors = _power_of_two(processors)
+    sets = _power_of_two(max(-(-flows // (all_processors * WAYS)), 1)) if flows else 0
+    return Sizes(all_processors, _power_of_two(words), routes + 1 if routes else 0, sets)
 
 
 def _power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
-def config_bytes(sizes: Sizes) -> bytes:
-    """Pack the constants of the programs, `config` in `bpf/traffic.bpf.c`."""
-    return struct.pack("=5I", sizes.processors - 1, sizes.words - 1, sizes.records, ROOT4, ROOT6)
+def config_bytes(sizes: Sizes, seed: int) -> bytes:
+    """Pack the constants of the programs, `config` in `bpf/traffic.bpf.c`.
+
+    Args:
+        sizes: of the arrays.
+        seed: 64 random bits, for the hash of flows.
+    """
+    return struct.pack(
+        "=6IQ",
+        sizes.processors - 1, sizes.words - 1, sizes.records, ROOT4, ROOT6, sizes.flow_sets, seed,
+    )  # fmt: skip
 
 
 class _Arphrd(enum.IntEnum):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -99,7 +100,7 @@ def load_programs(
     try:
         for name, size in sizes.array_bytes.items():
             arrays[name] = kernel.create_array(name, size)
-        constants = config_bytes(sizes)
+        constants = config_bytes(sizes, secrets.randbits(64))
         arrays["config"] = kernel.create_array("config", len(constants), constants)
         for name, program in programs.items():
             loaded[name] = kernel.load_program(name, relocate(program, arrays), license_text)

@@ -47,6 +47,7 @@ from routed.imsg.messages import (
     SocketKind,
     SocketReady,
 )
+from routed.imsg.observer_channel import ObserverChannelReady
 from routed.log.events import Level
 from routed.log.logger import Logger
 from routed.model.link import InterfaceAddress
@@ -131,6 +132,9 @@ class Components:
             case LivenessChannelReady():
                 assert descriptor is not None  # the authority table requires it
                 self.router.tracking.connect(socket.socket(fileno=descriptor))
+            case ObserverChannelReady():
+                assert descriptor is not None  # the authority table requires it
+                self._dataplane.observer.connect(socket.socket(fileno=descriptor))
             case FibProgress():
                 self.router.handle_progress(message)
                 self._queue.wake()  # there is room for more desired routes
@@ -225,7 +229,7 @@ def build_components(
         resources.network_namespace,
     )
     reports = ParentReports()
-    dataplane = Dataplane(router.snapshot, time.monotonic)
+    dataplane = Dataplane(router.snapshot, time.monotonic, log)
     nursery.start_soon(dataplane.run)
     reporter = Reporter(facts, router, reports, parent, dataplane)
     servers = ClientServers(nursery, router, reporter, log)

@@ -23,7 +23,9 @@ from routed.dataplane.counters import LinkCounters
 from routed.dataplane.history import CounterHistory
 from routed.dataplane.kernel import MappedArray
 from routed.dataplane.layout import Sizes
+from routed.engine.observer_client import ObserverClient
 from routed.imsg.dataplane import Attachment, DataplaneArrayReady, DataplaneChanged
+from routed.log.logger import Logger
 from routed.model.dataplane import DataplaneArray
 from routed.snapshot.mirror import RouteMirror
 from routed.snapshot.writer import FibSnapshot
@@ -36,13 +38,16 @@ SAMPLE_S = 1.0
 class Dataplane:
     """Owner of the mapped memory, and of the last report of the parent."""
 
-    def __init__(self, snapshot: FibSnapshot, clock: Callable[[], float]) -> None:
+    def __init__(self, snapshot: FibSnapshot, clock: Callable[[], float], log: Logger) -> None:
         """Begin without memory.
 
         Args:
             snapshot: whose routes are published to the programs, too.
             clock: seconds, monotonic.
+            log: for an observer that misbehaves.
         """
+        self.observer = ObserverClient(log, snapshot)
+        """Knows the flows."""
         self.attachments: tuple[Attachment, ...] = ()
         """Every configured interface."""
         self.counters: LinkCounters | None = None
@@ -70,7 +75,7 @@ class Dataplane:
         Raises:
             OSError: the kernel refuses.
         """
-        sizes = Sizes(message.processors, message.words, message.records)
+        sizes = Sizes(message.processors, message.words, message.records, message.flow_sets)
         try:
             size = sizes.array_bytes[message.array.value]
             is_shared = message.array in (DataplaneArray.WORDS, DataplaneArray.ROUTES)
@@ -88,6 +93,8 @@ class Dataplane:
                 self._words = mapping.memory.cast("I")
             case DataplaneArray.ROUTES:
                 self._count_routes(RouteAccounts(mapping.memory, sizes.records))
+            case _:
+                pass  # for the observer: the parent sends the engine none of them
 
     def _count_routes(self, accounts: RouteAccounts) -> None:
         """Publish the routes to the programs; the parent sends the memory in this order."""
@@ -116,10 +123,12 @@ class Dataplane:
     # --- windows of time
 
     async def run(self) -> None:
-        """Keep the counters every SAMPLE_S, until cancelled."""
-        while True:
-            self.sample()
-            await trio.sleep(SAMPLE_S)
+        """Keep the counters every SAMPLE_S, and listen to the observer, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.observer.run)
+            while True:
+                self.sample()
+                await trio.sleep(SAMPLE_S)
 
     def sample(self) -> None:
         """Keep the present counters."""

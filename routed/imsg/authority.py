@@ -61,6 +61,7 @@ from routed.imsg.messages import (
     Stop,
     Stopped,
 )
+from routed.imsg.observer_channel import ObserverChannelReady
 
 __all__ = [
     "AUTHORITY",
@@ -93,6 +94,7 @@ class ImsgType(enum.IntEnum):
     SOCKET_READY = 15
     JOURNAL_READY = 16
     LIVENESS_CHANNEL = 17
+    OBSERVER_CHANNEL = 18
     FIB_UPDATE = 20
     FIB_IN_SYNC = 21
     FIB_PROGRESS = 22
@@ -171,6 +173,7 @@ AUTHORITY: dict[ImsgType, Authority] = {
     ImsgType.SOCKET_READY: Authority(ChannelEnd.PARENT, SocketReady, True, _RUNNING),
     ImsgType.JOURNAL_READY: Authority(ChannelEnd.PARENT, JournalReady, True, _RUNNING),
     ImsgType.LIVENESS_CHANNEL: Authority(ChannelEnd.PARENT, LivenessChannelReady, True, _RUNNING),
+    ImsgType.OBSERVER_CHANNEL: Authority(ChannelEnd.PARENT, ObserverChannelReady, True, _RUNNING),
     ImsgType.FIB_UPDATE: Authority(ChannelEnd.ENGINE, FibUpdate, False, _RUNNING),
     ImsgType.FIB_IN_SYNC: Authority(ChannelEnd.ENGINE, FibInSync, False, _RUNNING),
     ImsgType.NEXTHOPS_TO_VERIFY: Authority(ChannelEnd.ENGINE, NextHopsToVerify, False, _RUNNING),

@@ -37,12 +37,13 @@ OTHERS_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class DataplaneArrayReady:
-    """Memory that the programs share with the engine; its descriptor comes along."""
+    """Memory that the programs share with a process; its descriptor comes along."""
 
     array: DataplaneArray
     processors: int
     words: int
     records: int
+    flow_sets: int
     """As in `routed.dataplane.layout.Sizes`."""
 
 

@@ -18,6 +18,7 @@ from routed.imsg.authority import MESSAGE_CLASSES
 from routed.imsg.digest import declaration_of
 from routed.imsg.liveness import LIVENESS_CLASSES
 from routed.imsg.messages import EngineHello
+from routed.imsg.observer import OBSERVER_CLASSES
 
 __all__ = ["hello_of_this_process"]
 
@@ -29,5 +30,6 @@ def hello_of_this_process() -> EngineHello:
     Cost: about 10 ms the first time.
     """
     return EngineHello(
-        __version__, declaration_of([*MESSAGE_CLASSES, *LIVENESS_CLASSES, ConfigTransfer])
+        __version__,
+        declaration_of([*MESSAGE_CLASSES, *LIVENESS_CLASSES, *OBSERVER_CLASSES, ConfigTransfer]),
     )

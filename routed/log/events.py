@@ -149,6 +149,13 @@ EVENTS: dict[str, EventSpec] = {
     "liveness-died": EventSpec(_E, ("pid", "status"), 60),
     "liveness-misbehaved": EventSpec(_E, ("problem",), 60),
     "liveness-output": EventSpec(_W, ("line",), 60),
+    # the observer
+    "observer-started": EventSpec(_I, ("pid", "restarts"), 60),
+    "observer-stopped": EventSpec(_I, ("pid",), 60),
+    "observer-died": EventSpec(_E, ("pid", "status"), 60),
+    "observer-misbehaved": EventSpec(_E, ("problem",), 60),
+    "collector-failed": EventSpec(_W, ("collector", "problem"), 60),
+    "observer-output": EventSpec(_W, ("line",), 60),
     # management
     "client-refused": _engines(_W, ("uid", "pid", "reason"), _LIMITED),
     "client-changed": _engines(_I, ("uid", "pid", "request", "outcome"), 600),

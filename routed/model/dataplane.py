@@ -37,9 +37,13 @@ class DataplaneReason(enum.Enum):
 
 
 class DataplaneArray(enum.Enum):
-    """Memory that the programs share with the engine (`routed.dataplane.layout`)."""
+    """Memory that the programs share with engine and observer (`routed.dataplane.layout`)."""
 
     LINKS = "links"
     ACTIVITY = "activity"
     WORDS = "words"
     ROUTES = "routes"
+    FLOWS = "flows"
+    TAGS = "tags"
+    ENDED = "ended"
+    RINGS = "rings"

@@ -57,6 +57,11 @@ __all__ = ["RECHECK_S", "Dataplane", "Loaded", "load_dataplane"]
 RECHECK_S = 10.0
 """Seconds between two attempts at what could not be attached."""
 
+_ENGINE_ARRAYS = (
+    DataplaneArray.LINKS, DataplaneArray.ACTIVITY, DataplaneArray.WORDS, DataplaneArray.ROUTES,
+)  # fmt: skip
+"""The memory that an engine receives; without routes the first one."""
+
 _HOOKS = {"received": AttachType.TCX_INGRESS, "sent": AttachType.TCX_EGRESS}
 
 
@@ -86,7 +91,7 @@ def load_dataplane(config: DataplaneConfig, kernel: Kernel | None = None) -> Loa
     # Only now: a daemon without a dataplane does not keep the programs in its memory.
     from routed.dataplane.programs import LICENSE, PROGRAMS
 
-    sizes = sizes_for(possible_processors(), config.routes)
+    sizes = sizes_for(possible_processors(), config.routes, config.flows.max)
     try:
         programs = load_programs(
             kernel or Kernel(), sizes, PROGRAMS, LICENSE, has_statistics=config.statistics
@@ -303,7 +308,7 @@ class Dataplane:
         programs = self._loaded.programs
         if programs is not None:
             has_routes = programs.sizes.records > 0
-            for array in DataplaneArray if has_routes else (DataplaneArray.LINKS,):
+            for array in _ENGINE_ARRAYS if has_routes else _ENGINE_ARRAYS[:1]:
                 session.send(
                     DataplaneArrayReady(array, *programs.sizes),
                     descriptor=os.dup(programs.arrays[array.value]),

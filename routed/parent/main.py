@@ -17,6 +17,7 @@
     routed/parent/engine_process/session.py     one engine, from its start to its end
     routed/parent/engine_process/journals.py    injected routes, kept from one engine to the next
     routed/parent/liveness.py                   the liveness process, while BFD is configured
+    routed/parent/observer.py                   the observer, while flows are counted
     routed/parent/engine_requests.py            the handler of each message of the engine
     routed/parent/engine_answers.py             sends each answer to the engine of its request
     routed/parent/reload.py                     reload, confirm, rollback
@@ -59,6 +60,7 @@ from routed.imsg.messages import Diagnose, JournalReady, LinksComplete, LogLevel
 from routed.log.logger import Logger
 from routed.netlink.socket import NetlinkError
 from routed.parent import signals
+from routed.parent.child_keeper import ChildKeeper
 from routed.parent.config_history import ConfigHistory
 from routed.parent.config_reader import ConfigReader
 from routed.parent.config_switch import ConfigSwitch, InForce
@@ -74,6 +76,7 @@ from routed.parent.kernel import KernelSockets, KernelSyncs
 from routed.parent.kernel_settings import KernelSettings
 from routed.parent.liveness import Liveness
 from routed.parent.nup_sockets import NupSockets
+from routed.parent.observer import Observer
 from routed.parent.orphans import is_init, reap_orphans
 from routed.parent.reload import Transactions
 from routed.parent.reload_phases import ReloadPhase
@@ -236,6 +239,7 @@ class Parent:
             self._nup_sockets,
         )
         self._liveness = Liveness.following(self._switch, links, self._supervisor, log)
+        self._observer = Observer(opened.dataplane, config.dataplane, self._supervisor, log)
         history = ConfigHistory(
             config.pid_file, lambda problem: log.emit("state-file-problem", problem=problem)
         )
@@ -278,6 +282,7 @@ class Parent:
             self._log.emit("engine-runs-as-root", reason=f"user: {config.user.name}")
         self._kernel.watch_links(self._dataplane.reconcile)
         self._switch.followers.append(lambda new: self._dataplane.follow(new.dataplane))
+        self._switch.followers.append(lambda new: self._observer.follow(new.dataplane))
         async with trio.open_nursery() as nursery:
             for task in (
                 self._kernel.run,
@@ -291,7 +296,8 @@ class Parent:
                 self._reporter.ping_watchdog,
             ):
                 nursery.start_soon(task)
-            nursery.start_soon(self._liveness.run, config.user, config.sandbox)
+            for child in self._children:
+                nursery.start_soon(child.run, config.user, config.sandbox)
             if is_init():
                 nursery.start_soon(reap_orphans, self._is_own)
             requests = EngineRequests(
@@ -310,7 +316,12 @@ class Parent:
 
     def _is_own(self, pid: int) -> bool:
         """Whether a process has a waiter of its own."""
-        return self._supervisor.is_own(pid) or self._liveness.is_own(pid)
+        return self._supervisor.is_own(pid) or any(child.is_own(pid) for child in self._children)
+
+    @property
+    def _children(self) -> tuple[ChildKeeper, ...]:
+        """Processes that exist while the configuration needs them."""
+        return self._liveness.keeper, self._observer.keeper
 
     async def _report_start(self) -> None:
         """Report that the daemon is ready.
@@ -368,7 +379,8 @@ class Parent:
         self._log.emit("stopping", reason=reason, on_exit=on_exit.value)
         self._manager.stopping(reason)
         self._loading.cancel()
-        await self._liveness.stop()
+        for child in self._children:
+            await child.stop()
         await self._supervisor.stop(is_restart=on_exit is OnExit.KEEP)
 
     def _log_diagnosis(self) -> None:
@@ -406,6 +418,7 @@ class Parent:
         for link in self._kernel.links:
             session.send_link(link.ifindex)
         self._liveness.join(session)
+        self._observer.join(session)
         for number, journal in enumerate(self._journals.copies()):
             session.send(JournalReady(number), descriptor=journal)
         session.send(LinksComplete(self._kernel.former_next_hops()))

@@ -35,6 +35,7 @@ __all__ = [
     "LIVENESS_ALLOWED",
     "NEWEST_KNOWN",
     "NUMBERS",
+    "OBSERVER_ALLOWED",
     "Condition",
 ]
 
@@ -83,6 +84,9 @@ LIVENESS_ALLOWED: tuple[str, ...] = tuple(
     name for name in ALLOWED if name not in ("accept", "accept4", "ftruncate", "pread64")
 )
 """The same for the liveness process, which has no clients and no files in memory."""
+
+OBSERVER_ALLOWED: tuple[str, ...] = LIVENESS_ALLOWED
+"""The same for the observer, which reads counters in mapped memory."""
 
 _WHOLE = 0xFFFF_FFFF_FFFF_FFFF
 _INT = 0xFFFF_FFFF

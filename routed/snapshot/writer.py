@@ -295,6 +295,11 @@ class FibSnapshot:
 
     # --- its life
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+        return self._words.nbytes
+
     def fileno(self) -> int:
         """Return the descriptor for readers; it can be mapped for reading only."""
         return self._memory.descriptor

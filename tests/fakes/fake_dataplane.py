@@ -9,13 +9,18 @@ from ipc.traffic import ShowTraffic, TrafficTable
 from routed.control.traffic import (
     DataplaneInterfaceView,
     DataplaneProgramView,
+    ExportView,
+    FlowTotals,
+    FlowTrafficView,
+    HostTrafficView,
     InterfaceTrafficView,
     PacketSizeView,
+    PortTrafficView,
     ProtocolTrafficView,
     RouteRateView,
     RouteTrafficView,
 )
-from routed.model.prefix import Prefix
+from routed.model.prefix import Address, Prefix
 
 __all__ = ["FakeDataplane"]
 
@@ -28,6 +33,10 @@ ATTACHMENTS = (
 PROGRAMS = (
     DataplaneProgramView("received", 97, 2, 1_234_567, 83.4, 4276, 12_794_896),
     DataplaneProgramView("sent", 98, 2, None, None, 4277, 12_794_896),
+)
+EXPORT = (
+    ExportView("192.0.2.9:4739", "ipfix", 1, "ok", 40, 1_000, 48_000, 0, ""),
+    ExportView("[2001:db8::9]:4739", "ipfix", 0, "failed", 1, 2, 300, 7, "Connection refused"),
 )
 INTERFACE_TRAFFIC = (
     InterfaceTrafficView("eth0", 1_200_000, 960_000_000, 800_000, 64_000_000),
@@ -54,6 +63,23 @@ ROUTE_RATES = (
     RouteRateView(2.1, 0, 0, 0, 0, 1.1),
 )
 
+FLOWS = (
+    FlowTrafficView(
+        Address.parse("192.0.2.9"), 40_000, Address.parse("10.1.2.3"), 443, "tcp", "eth0", "eth1",
+        Prefix.parse("10.1.0.0/16"), Address.parse("10.0.0.2"), 1_000, 1_200_000, 12.5, 0.1, "SPA",
+    ),
+    FlowTrafficView(
+        Address.parse("2001:db8::1"), 123, Address.parse("2001:db8:1::5"), 53, "udp", "eth0", None,
+        None, None, 2, 180, 3.0, 3.0, "",
+    ),
+    FlowTrafficView(
+        Address.parse("192.0.2.9"), None, Address.parse("10.1.2.3"), None, "icmp", None, "eth1",
+        Prefix.parse("10.1.0.0/16"), None, 1, 98, 1.0, 1.0, "",
+    ),
+)  # fmt: skip
+HOSTS = (HostTrafficView(Address.parse("192.0.2.9"), 2, 1_001, 1_200_098, 0, 0),)
+PORTS = (PortTrafficView("tcp", 443, 1, 0, 0, 1_000, 1_200_000),)
+
 
 @dataclass
 class FakeDataplane:
@@ -64,6 +90,9 @@ class FakeDataplane:
 
     def attachments(self) -> Sequence[DataplaneInterfaceView]:
         return ATTACHMENTS
+
+    def export(self) -> Sequence[ExportView]:
+        return EXPORT
 
     async def programs(self) -> Sequence[DataplaneProgramView]:
         return PROGRAMS
@@ -83,7 +112,7 @@ class FakeDataplane:
                 rows += self.protocol_totals(request.interface)
             case TrafficTable.PACKET_SIZES:
                 rows += PACKET_SIZES
-            case TrafficTable.ROUTES:
+            case _:
                 pass
         return [replace(row, seconds=request.last_s) for row in rows[: request.top]]
 
@@ -102,6 +131,17 @@ class FakeDataplane:
 
     def route_rates(self, prefix: Prefix, /) -> Sequence[RouteRateView]:
         return ROUTE_RATES if prefix == ROUTE_TRAFFIC[0].prefix else []
+
+    @property
+    def flow_totals(self) -> FlowTotals | None:
+        return FlowTotals(3, 1_000, 996, 1, 40) if self.is_configured else None
+
+    async def flow_traffic(
+        self, request: ShowTraffic, /
+    ) -> Sequence[FlowTrafficView | HostTrafficView | PortTrafficView] | str:
+        if request.table is TrafficTable.FLOWS:
+            return FLOWS[: request.top]
+        return HOSTS if request.table is TrafficTable.HOSTS else PORTS
 
     def clear_traffic(self) -> None:
         self.clears += 1

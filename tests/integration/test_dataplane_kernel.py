@@ -6,16 +6,29 @@ import errno
 import os
 import random
 import socket
+import struct
+import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from routed.config.schema import DataplaneConfig
+from routed.dataplane.activity import Activity
 from routed.dataplane.counters import LinkCounters
+from routed.dataplane.flows import PARTS, EndReason, Flow, FlowTable, Timeouts
 from routed.dataplane.kernel import AttachType, Kernel, MappedArray, VerifierError
-from routed.dataplane.layout import DIRECTIONS, KINDS, ROOT4, sizes_for
+from routed.dataplane.layout import (
+    DIRECTIONS,
+    KINDS,
+    RING,
+    RING_BYTES,
+    ROOT4,
+    Sizes,
+    sizes_for,
+)
 from routed.dataplane.loader import LoadedPrograms, load_programs, possible_processors
 from routed.dataplane.places import Places
 from routed.dataplane.programs import LICENSE, PROGRAMS
@@ -42,16 +55,17 @@ RETURN_NO_ADDRESS = bytes([0xBF, 0x10]) + bytes(6) + bytes([0x95]) + bytes(7)
 class Scene:
     """Programs that are loaded and not attached; frames are passed to them directly."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes | None = None) -> None:
         self.kernel = Kernel()
-        self.sizes = sizes_for(possible_processors(), 0)
+        self.sizes = sizes or sizes_for(possible_processors(), 0)
         self.loaded: LoadedPrograms = load_programs(
             self.kernel, self.sizes, PROGRAMS, LICENSE, has_statistics=False
         )
-        sizes = self.sizes.array_bytes
+        array_bytes = self.sizes.array_bytes
         arrays = self.loaded.arrays
         self.mapped = [
-            MappedArray(arrays[name], sizes[name], is_writable=True) for name in ("places", "links")
+            MappedArray(arrays[name], array_bytes[name], is_writable=True)
+            for name in ("places", "links")
         ]
         self.places = Places(self.mapped[0].memory)
         self.counters = LinkCounters(self.mapped[1].memory, self.sizes.processors)
@@ -187,6 +201,163 @@ def test_protocols_have_names(scene: Scene, protocol: int, kind: str) -> None:
     scene.run("received", frame(0x0800, ipv4(protocol)))
     ((_, found, _),) = scene.counters.protocols(3, 0)
     assert found == kind
+
+
+# --- flows
+
+
+TAG_CLOSING = 1
+
+
+class FlowScene(Scene):
+    """The same, with flows: 8 sets of each processor."""
+
+    def __init__(self) -> None:
+        super().__init__(sizes_for(possible_processors(), 0, 8 * 8 * possible_processors()))
+        self.memory = {
+            name: MappedArray(
+                self.loaded.arrays[name], self.sizes.array_bytes[name], is_writable=True
+            ).memory
+            for name in ("flows", "tags", "ended", "rings", "activity")
+        }
+        self.now_ns = time.monotonic_ns()
+        self.table = self.open_table()
+
+    def open_table(self) -> FlowTable:
+        """As an observer does when it begins."""
+        arrays = {name: view for name, view in self.memory.items() if name != "activity"}
+        return FlowTable(arrays, self.sizes, Activity(self.memory["activity"]), lambda: None)
+
+    def current(self) -> list[Flow]:
+        return [flow for flows in self.table.current() for flow in flows]
+
+    def end_all(self) -> list[tuple[Flow, EndReason]]:
+        """Have every flow end: a sweep of each part marks, and the next one reads."""
+        at_once = Timeouts(0, 0)
+        found: list[tuple[Flow, EndReason]] = []
+        for _ in range(PARTS + 1):
+            found += self.table.sweep(time.monotonic_ns(), at_once)
+        return found
+
+
+@pytest.fixture
+def flow_scene() -> Iterator[FlowScene]:
+    with closing(FlowScene()) as built:
+        yield built
+
+
+def udp4(source_port: int, port: int, size: int = 20) -> bytes:
+    return frame(0x0800, ipv4(17, struct.pack("!HH", source_port, port) + bytes(size - 4)))
+
+
+def test_a_flow_has_addresses_ports_flags_and_every_packet(flow_scene: FlowScene) -> None:
+    tcp = struct.pack("!HHII", 40_000, 443, 1, 1)
+    packets = [frame(0x86DD, ipv6(6, tcp + bytes([0x50, flags]) + bytes(6))) for flags in (2, 16)]
+    for content in packets:
+        assert flow_scene.run("received", content) == (PASS, content)
+    (flow,) = flow_scene.current()
+    assert str(flow.source_address) == "2001:db8::1"
+    assert str(flow.destination_address) == "2001:db8::2"
+    assert (flow.source_port, flow.destination_port, flow.protocol) == (40_000, 443, 6)
+    assert (flow.packets, flow.bytes) == (2, sum(len(content) - 14 for content in packets))
+    assert flow.tcp_flags == 18
+    assert (flow.received_ifindex, flow.sent_ifindex) == (LOOPBACK, 0)
+    assert flow_scene.now_ns - 10**9 <= flow.first_ns <= flow.last_ns <= time.monotonic_ns()
+    flow_scene.run("sent", packets[0])  # of this host: another flow
+    assert {(flow.received_ifindex, flow.sent_ifindex) for flow in flow_scene.current()} == {
+        (LOOPBACK, 0), (0, LOOPBACK),
+    }  # fmt: skip
+
+
+def test_the_bytes_of_a_flow_are_those_of_ip(flow_scene: FlowScene) -> None:
+    """Neither link headers, nor VLAN tags, nor the padding of a short frame."""
+    body = ipv4(17, struct.pack("!HHHH", 5, 6, 8, 0))
+    flow_scene.run("received", frame(0x0800, body) + bytes(18))
+    flow_scene.run("received", frame(0x0800, body, 0x8100))
+    (flow,) = flow_scene.current()
+    assert (flow.packets, flow.bytes) == (2, 2 * 28)
+
+
+@pytest.mark.parametrize(
+    ("content", "ports"),
+    [
+        (udp4(1234, 53), (1234, 53)),
+        (frame(0x0800, ipv4(1, bytes([8, 3]) + bytes(18))), (0, 0x0803)),
+        (frame(0x0800, ipv4(17, bytes(range(20)), fragment=0x0010)), (0, 0)),
+        (frame(0x0800, ipv4(47, bytes(range(20)))), (0, 0)),
+        (CASES["later fragment"][0], (0, 0)),
+    ],
+    ids=["udp", "icmp", "later fragment of ipv4", "gre", "later fragment of ipv6"],
+)
+def test_ports_are_those_of_the_first_fragment(
+    flow_scene: FlowScene, content: bytes, ports: tuple[int, int]
+) -> None:
+    flow_scene.run("received", content)
+    (flow,) = flow_scene.current()
+    assert (flow.source_port, flow.destination_port) == ports
+
+
+def test_every_packet_is_in_one_flow_whatever_is_displaced_or_closed(
+    flow_scene: FlowScene,
+) -> None:
+    """Many more flows than places; the observer closes some, dies, and another one goes on."""
+    rng = random.Random(15)
+    sent: Counter[int] = Counter()
+    seen: Counter[int] = Counter()
+    reasons: set[EndReason] = set()
+    for round_ in range(60):
+        for _ in range(60):
+            port = rng.randrange(1, 600)
+            flow_scene.run("received", udp4(port, 53))
+            sent[port] += 1
+        if round_ % 20 == 19:
+            flow_scene.table = flow_scene.open_table()
+        timeouts = Timeouts(10**12, rng.choice([0, 10**12]))
+        for _ in range(2 * PARTS):
+            for flow, reason in flow_scene.table.sweep(time.monotonic_ns(), timeouts):
+                seen[flow.source_port] += flow.packets
+                reasons.add(reason)
+            if round_ % 20 != 18 or TAG_CLOSING in flow_scene.memory["tags"].cast("Q").tolist():
+                break  # the next observer is to find places that this one has marked
+            timeouts = Timeouts(10**12, 0)
+    for flow, _ in flow_scene.end_all():
+        seen[flow.source_port] += flow.packets
+    # A packet that finds its whole set closing has no place: it is lost, and counted.
+    counts = flow_scene.table.counts
+    assert seen <= sent
+    assert (sent - seen).total() == counts.lost_packets == counts.lost_flows
+    assert {EndReason.ACTIVE, EndReason.DISPLACED, EndReason.FORCED} <= reasons
+    assert flow_scene.current() == []
+    assert counts.begun >= len(seen)
+
+
+def test_what_a_full_ring_loses_is_counted(flow_scene: FlowScene) -> None:
+    tail = struct.Struct("=Q")
+    for processor in range(flow_scene.sizes.processors):  # as if the observer had stopped reading
+        head = tail.unpack_from(flow_scene.memory["rings"], RING_BYTES * processor)[0]
+        tail.pack_into(
+            flow_scene.memory["rings"], RING_BYTES * processor + 8, (head - RING) % 2**64
+        )
+    flows = 1000
+    for port in range(1, flows + 1):
+        flow_scene.run("received", udp4(port, 53))
+    kept = len(flow_scene.current())
+    counts = flow_scene.table.counts
+    assert (counts.begun, counts.lost_flows, counts.lost_packets) == (
+        flows, flows - kept, flows - kept,
+    )  # fmt: skip
+    assert 0 < kept <= 8 * 8 * flow_scene.sizes.processors
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_frames_pass_with_flows_too(flow_scene: FlowScene, name: str) -> None:
+    content, _, kind = CASES[name]
+    for length in range(_SHORTEST, len(content) + 1):
+        for direction in DIRECTIONS:
+            cut = content[:length]
+            assert flow_scene.run(direction, cut) == (PASS, cut)
+    if kind == "malformed":
+        assert [flow for flow in flow_scene.current() if flow.protocol == 253] == []
 
 
 # --- routes

@@ -60,6 +60,10 @@ COMMANDS = {
     "PacketSizeView": "show traffic packet-sizes",
     "RouteTrafficView": "show traffic routes",
     "RouteRateView": "show traffic route",
+    "FlowTrafficView": "show traffic flows",
+    "HostTrafficView": "show traffic hosts",
+    "PortTrafficView": "show traffic ports",
+    "ExportView": "show export",
     "ChangeView": "monitor",
     "PlanStep": "reload plan",
 }

@@ -1,9 +1,10 @@
 """Which module may import which. The table below is the one place where that is written down.
 
 The first folder names the process: `routed/parent/` runs in the privileged process only,
-`routed/engine/` and `routed/liveness/` in unprivileged ones only, and none imports another, not
-even for types. What several of them need is neutral, is below them in the table, and does not know
-that there are processes. Inside a package, core modules import no edge and nothing that does I/O.
+`routed/engine/`, `routed/liveness/` and `routed/observer/` in unprivileged ones only, and none
+imports another, not even for types. What several of them need is neutral, is below them in the
+table, and does not know that there are processes. Inside a package, core modules import no edge and
+nothing that does I/O.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
         "ipc", "routed", "routed.bfd", "routed.clock", "routed.imsg", "routed.model",
         "routed.probe", "routed.sandbox", "routed.udp", "trio",
     },
+    "routed.observer": {
+        "ipc", "routed", "routed.dataplane", "routed.imsg", "routed.model", "routed.sandbox",
+        "trio",
+    },
     "routed.parent": {
         "ipc.channel", "ipc.closing", "ipc.codec", "ipc.credentials", "ipc.fdpass", "ipc.framing",
         "ipc.standard_streams", "routed", "routed.clock", "routed.config", "routed.dataplane",
@@ -71,7 +76,7 @@ PACKAGE_IMPORTS: dict[str, set[str]] = {
     "routed.cli": {
         "ipc.extension", "ipc.standard_streams", "routed", "routed.config", "routed.engine.main",
         "routed.fib.routes.extension", "routed.kernel_import", "routed.liveness.main",
-        "routed.netlink", "routed.parent", "routed.snapshot.parts",
+        "routed.netlink", "routed.observer.main", "routed.parent", "routed.snapshot.parts",
     },
     "routed.client": {"ipc"},
     "routed.replay": {"routed.config.scalars", "routed.nup"},
@@ -125,7 +130,7 @@ is passed in; ruff bans its module functions."""
 NO_CORE_CALLS = {"input", "open", "print"}
 """Functions without an import that a core module may not use."""
 
-PROCESSES = ("routed.parent", "routed.engine", "routed.liveness")
+PROCESSES = ("routed.parent", "routed.engine", "routed.liveness", "routed.observer")
 """The packages of which each belongs to one process."""
 
 NO_DYNAMIC_CODE = {

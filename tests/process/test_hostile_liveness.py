@@ -22,9 +22,10 @@ from routed.imsg.messages import EngineHello, Ping, Pong
 from routed.log.events import Level
 from routed.log.logger import Logger, LogRecord
 from routed.model.bfd import BFD_SESSIONS_MAX
-from routed.parent import liveness_process
+from routed.parent import child_session
+from routed.parent.child_session import QUEUE_MAX, ChildSession
 from routed.parent.engine_process import spawn
-from routed.parent.liveness_process import QUEUE_MAX, LivenessSession
+from routed.parent.liveness import LIVENESS_PROTOCOL
 from tests.fakes.bfd_pair import settings
 from tests.fakes.management_scene import until
 
@@ -71,7 +72,7 @@ class Sink:
 
 
 async def run(
-    *script: str, attack: Callable[[LivenessSession], None] = lambda _session: None, reads: bool
+    *script: str, attack: Callable[[ChildSession], None] = lambda _session: None, reads: bool
 ) -> tuple[str, list[str]]:
     """How a process ended that sends these frames, and what was logged about it."""
     arguments = (",".join(script), HELLO, "reads" if reads else "stays")
@@ -79,8 +80,12 @@ async def run(
         os.getuid(), os.getgid(), "off", 1 << 18, (sys.executable, "-c", PROGRAM, *arguments)
     )
     sink = Sink()
-    session = LivenessSession(
-        process, Logger(sink, "parent", Level.DEBUG), Closer(), lambda _request: None
+    session = ChildSession(
+        process,
+        LIVENESS_PROTOCOL,
+        Logger(sink, "parent", Level.DEBUG),
+        Closer(),
+        lambda _request: None,
     )
     with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
@@ -132,7 +137,7 @@ async def test_what_it_may_not_send_ends_it(script: tuple[str, ...], problem: st
 async def test_a_process_that_reads_nothing_is_ended() -> None:
     """It answers the pings all the same, or would by guessing when they are due."""
 
-    def flood(session: LivenessSession) -> None:
+    def flood(session: ChildSession) -> None:
         sessions = tuple(settings(name=str(number)) for number in range(BFD_SESSIONS_MAX))
         for _ in range(QUEUE_MAX // BFD_SESSIONS_MAX + 1):
             session.send(BfdConfigured(sessions))
@@ -142,6 +147,6 @@ async def test_a_process_that_reads_nothing_is_ended() -> None:
 
 
 async def test_a_process_that_answers_no_ping_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liveness_process, "PING_S", 0.01)
+    monkeypatch.setattr(child_session, "PING_S", 0.01)
     status, problems = await run(HELLO, reads=False)
     assert (status, problems) == (KILLED, ["no answer to 6 pings"])

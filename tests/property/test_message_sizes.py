@@ -50,6 +50,7 @@ from routed.imsg.messages import (
     RoutesImported,
     RulesChanged,
 )
+from routed.imsg.observer import OBSERVER_CLASSES, FlowsAnswered
 from routed.model.bfd import BFD_SESSIONS_MAX, BfdDrop, BfdReport
 from routed.model.fib import FibCounters
 from routed.model.prefix import Address, Family, Prefix
@@ -67,6 +68,7 @@ class Kind(NamedTuple):
 CHANNELS: dict[str, Mapping[type, int]] = {
     "parent and engine": MESSAGE_CLASSES,
     "liveness": LIVENESS_CLASSES,
+    "observer": OBSERVER_CLASSES,
 }
 """The tables of all channels between the processes of the daemon."""
 
@@ -89,6 +91,7 @@ PARTS: dict[type, tuple[str, ...]] = {
     DataplaneChanged: ("attachments",),
     BfdConfigured: ("sessions",),
     ProbesConfigured: ("probes",),
+    FlowsAnswered: ("rows",),
 }
 """The fields that are divided when a message is."""
 

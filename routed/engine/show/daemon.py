@@ -114,9 +114,7 @@ class Reporter:
         self.injection = router.injection
         self.recording = router.recording
         self.changes = router.changes
-        self.dataplane = DataplaneReporter(
-            dataplane, parent.client, router.snapshot, lambda: router.config, time.monotonic
-        )
+        self.dataplane = DataplaneReporter(dataplane, parent.client, router, time.monotonic)
         self._facts = facts
         self._router = router
         self._desired = router.desired

@@ -11,12 +11,16 @@ from typing import TypeVar, cast
 import trio
 
 from ipc.traffic import ShowTraffic, TrafficOrder, TrafficTable
-from routed.config.schema import Config
 from routed.control.traffic import (
     DataplaneInterfaceView,
     DataplaneProgramView,
+    ExportView,
+    FlowTotals,
+    FlowTrafficView,
+    HostTrafficView,
     InterfaceTrafficView,
     PacketSizeView,
+    PortTrafficView,
     ProtocolTrafficView,
     RouteRateView,
     RouteTrafficView,
@@ -26,9 +30,11 @@ from routed.dataplane.figures import NOTHING, Figures
 from routed.dataplane.layout import DIRECTIONS, SIZE_CLASSES
 from routed.engine.dataplane import Dataplane
 from routed.engine.parent_client import ParentClient
+from routed.engine.router import Router
+from routed.engine.show.flows import flow_views
 from routed.imsg.dataplane import Attachment, ProgramReport
+from routed.imsg.observer import FlowsAsked, FlowTableKind
 from routed.model.prefix import Prefix
-from routed.snapshot.writer import FibSnapshot
 
 __all__ = ["DataplaneReporter"]
 
@@ -47,8 +53,7 @@ class DataplaneReporter:
         self,
         dataplane: Dataplane,
         parent: ParentClient,
-        snapshot: FibSnapshot,
-        config: Callable[[], Config],
+        router: Router,
         clock: Callable[[], float],
     ) -> None:
         """Show a dataplane.
@@ -56,21 +61,20 @@ class DataplaneReporter:
         Args:
             dataplane: which is shown.
             parent: knows the programs.
-            snapshot: knows the prefixes of records.
-            config: returns the configuration in force.
+            router: knows the prefixes of records, and the routes of flows.
             clock: seconds, monotonic; that of the dataplane.
         """
         self._clock = clock
         self._turn = trio.Lock()
         self._dataplane = dataplane
         self._parent = parent
-        self._snapshot = snapshot
-        self._config = config
+        self._snapshot = router.snapshot
+        self._router = router
 
     @property
     def is_configured(self) -> bool:
         """Whether the configuration names any interface."""
-        return bool(self._config().dataplane.interfaces)
+        return bool(self._router.config.dataplane.interfaces)
 
     def attachments(self) -> Sequence[DataplaneInterfaceView]:
         """List the configured interfaces, and how each is counted."""
@@ -80,6 +84,17 @@ class DataplaneReporter:
             )
             for entry in self._dataplane.attachments
         ]
+
+    def export(self) -> Sequence[ExportView]:
+        """List the collectors of flows, as the observer reports them."""
+        return [
+            ExportView(
+                report.to, "ipfix", report.domain,
+                "ok" if report.has_socket and not report.problem else "failed",
+                report.messages, report.records, report.bytes, report.lost_records, report.problem,
+            )
+            for report in self._dataplane.observer.collectors
+        ]  # fmt: skip
 
     async def programs(self) -> Sequence[DataplaneProgramView]:
         """List the programs in the kernel, as the parent reports them; none if it does not."""
@@ -117,8 +132,8 @@ class DataplaneReporter:
                 return _first(_protocol_views(counters, entries, seconds), request)
             case TrafficTable.PACKET_SIZES:
                 return _size_views(counters, entries, seconds)
-            case TrafficTable.ROUTES:
-                return []  # see `route_traffic`
+            case _:
+                return []  # see `route_traffic` and `flow_traffic`
 
     def protocol_totals(self, interface: str, /) -> Sequence[ProtocolTrafficView]:
         """List the protocols of an interface since its counters began, whatever was cleared."""
@@ -216,6 +231,38 @@ class DataplaneReporter:
             ago += seconds
             rows.append(RouteRateView(round(ago, 1), *figures, round(seconds, 3)))
         return rows
+
+    @property
+    def flow_totals(self) -> FlowTotals | None:
+        """Counters of flows; None without an observer."""
+        counted = self._dataplane.observer.counted
+        if counted is None:
+            return None
+        return FlowTotals(
+            counted.active,
+            counted.begun,
+            counted.ended,
+            counted.lost_flows,
+            counted.lost_packets,
+        )
+
+    async def flow_traffic(
+        self, request: ShowTraffic, /
+    ) -> Sequence[FlowTrafficView | HostTrafficView | PortTrafficView] | str:
+        """List flows, hosts or ports; or say why there are none."""
+        observer = self._dataplane.observer
+        if not self._router.config.dataplane.flows.max:
+            return "flows are not counted: `dataplane.flows.max` is 0"
+        rows = await observer.ask(
+            FlowsAsked(
+                FlowTableKind(request.table.value),
+                request.top or _TOP,
+                request.by is TrafficOrder.PACKETS,
+            )
+        )
+        if rows is None:
+            return "the observer does not answer; the log has the reason"
+        return list(flow_views(request.table, rows, self._router.rib, self._router.ifname_of))
 
     def clear_traffic(self) -> None:
         """Let the counters that are shown begin at zero."""

@@ -33,3 +33,35 @@ def traffic_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
             size.add(row.received_bytes, direction="received", **labels)
             size.add(row.sent_bytes, direction="sent", **labels)
     yield from (hooks, packets, size)
+    yield from _flow_metrics(dataplane)
+    yield from _export_metrics(dataplane)
+
+
+def _export_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
+    """Make the metrics of collectors, of which there are 16 at most."""
+    collectors = dataplane.export()
+    if not collectors:
+        return
+    sent = MetricFamily("routed_export_records", Kind.COUNTER, "Flows sent to a collector.")
+    lost = MetricFamily("routed_export_records_lost", Kind.COUNTER, "Flows that were not sent.")
+    for entry in collectors:
+        sent.add(entry.records, to=entry.collector)
+        lost.add(entry.lost, to=entry.collector)
+    yield from (sent, lost)
+
+
+def _flow_metrics(dataplane: DataplaneViews) -> Iterator[MetricFamily]:
+    """Make the metrics of flows; none without an observer."""
+    totals = dataplane.flow_totals
+    if totals is None:
+        return
+    for name, kind, help_text, value in (
+        ("routed_flows", Kind.GAUGE, "Flows that are counted at present.", totals.active),
+        ("routed_flows_begun", Kind.COUNTER, "Flows that have begun.", totals.begun),
+        ("routed_flows_ended", Kind.COUNTER, "Flows that have ended.", totals.ended),
+        ("routed_flows_lost", Kind.COUNTER, "Flows that were not reported.", totals.lost_flows),
+        ("routed_flow_packets_lost", Kind.COUNTER, "Their packets.", totals.lost_packets),
+    ):
+        family = MetricFamily(name, kind, help_text)
+        family.add(value)
+        yield family

@@ -33,6 +33,7 @@ from routed.parent.signals import HANDLED
 __all__ = [
     "ENGINE_COMMAND",
     "LIVENESS_COMMAND",
+    "OBSERVER_COMMAND",
     "EngineProcess",
     "is_uid_mapped",
     "start_engine",
@@ -44,6 +45,9 @@ ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "routed", "--role
 
 LIVENESS_COMMAND: tuple[str, ...] = (*ENGINE_COMMAND[:-1], "liveness")
 """The same for the liveness process."""
+
+OBSERVER_COMMAND: tuple[str, ...] = (*ENGINE_COMMAND[:-1], "observer")
+"""The same for the observer."""
 
 _ENVIRONMENT_KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE")
 """The variables that the engine inherits from the parent, in addition to a PYTHONPATH."""

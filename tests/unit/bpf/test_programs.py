@@ -8,7 +8,13 @@ import pytest
 
 from bpf.__main__ import MODULE, compile_programs, compiler_version, module_text
 from routed.dataplane import programs
-from routed.dataplane.layout import RECORDS_MAX, ROUTE_BYTES, Sizes
+from routed.dataplane.layout import (
+    RECORDS_MAX,
+    ROUTE_BYTES,
+    Sizes,
+    config_bytes,
+    sizes_for,
+)
 
 
 def test_the_committed_module_is_what_the_compiler_makes_of_the_sources() -> None:
@@ -25,9 +31,9 @@ def test_the_committed_module_is_what_the_compiler_makes_of_the_sources() -> Non
 
 
 def test_the_layout_of_this_process_is_that_of_the_programs() -> None:
-    largest = Sizes(processors=1024, words=1 << 26, records=RECORDS_MAX).array_bytes
+    largest = Sizes(processors=1024, words=1 << 26, records=RECORDS_MAX, flow_sets=512).array_bytes
     declared = dict(programs.ARRAYS)
-    assert declared.pop("config") == 20
+    assert declared.pop("config") == len(config_bytes(sizes_for(1, 0), 0))
     assert declared == largest
     assert declared["routes"] == RECORDS_MAX * ROUTE_BYTES
 

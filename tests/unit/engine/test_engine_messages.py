@@ -48,7 +48,7 @@ def scene() -> Iterator[Scene]:
         reports = ParentReports()
         unused = cast("Any", None)
         engine.components = Components(
-            router, reports, unused, unused, unused, Dataplane(unused, unused)
+            router, reports, unused, unused, unused, Dataplane(unused, unused, unused)
         )
         yield engine, ours, links, reports
         memory.close()

@@ -20,5 +20,19 @@ def test_counters_and_rungs_are_exported() -> None:
     assert not [line for line in lines if "traffic" in line and "wan1" in line]
 
 
+def test_flows_are_counted_as_the_observer_reports_them() -> None:
+    lines = render(list(traffic_metrics(FakeDataplane()))).splitlines()
+    assert {
+        "routed_flows 3", "routed_flows_begun_total 1000", "routed_flows_ended_total 996",
+        "routed_flows_lost_total 1", "routed_flow_packets_lost_total 40",
+    } <= set(lines)  # fmt: skip
+
+
+def test_records_for_collectors_are_exported() -> None:
+    lines = render(list(traffic_metrics(FakeDataplane()))).splitlines()
+    assert 'routed_export_records_total{to="192.0.2.9:4739"} 1000' in lines
+    assert 'routed_export_records_lost_total{to="[2001:db8::9]:4739"} 7' in lines
+
+
 def test_nothing_is_exported_without_a_dataplane() -> None:
     assert list(traffic_metrics(FakeDataplane(is_configured=False))) == []

@@ -213,7 +213,8 @@ def test_an_engine_gets_memory_and_no_program(scene: Scene) -> None:
     scene.dataplane.hand_over(engine)
     *arrays, last = engine.got
     assert all(isinstance(message, DataplaneArrayReady) for message in arrays)
-    assert [message.array for message in arrays] == list(DataplaneArray)
+    of_the_engine = ("links", "activity", "words", "routes")
+    assert tuple(message.array.value for message in arrays) == of_the_engine
     assert isinstance(last, DataplaneChanged)
 
 

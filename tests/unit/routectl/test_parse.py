@@ -202,7 +202,7 @@ def test_help_for_a_command() -> None:
 def test_help_for_a_branch_lists_what_follows() -> None:
     lines = describe(["show"])
     assert lines[0] == "Look at the daemon's state"
-    assert len(lines) == 2 + 20
+    assert len(lines) == 2 + 21
     assert describe([])[0].startswith("  show ")
 
 

@@ -1,15 +1,16 @@
-"""The liveness process as a child of the parent: one incarnation, from its start to its end.
+"""The liveness process and the observer as children of the parent: one incarnation, from its start
+to its end.
 
-    LivenessSession   sender    queued messages   -->  liveness
-                      receiver  hello, pongs      <--  (the table of `routed.imsg.liveness` first)
-                      output    stdout, stderr    <--
-                      watcher   pidfd: the process has ended
+    ChildSession   sender    queued messages   -->  child
+                   receiver  hello, pongs      <--  (the table of its messages first)
+                   output    stdout, stderr    <--
+                   watcher   pidfd: the process has ended
 
-The process faces the network, so its messages are not trusted. It has few to send: another message,
-more of them than this process waits for, a descriptor, or a hello of another version ends it. So
-does missing PINGS_MISSED_MAX pings.
+The process reads what comes from the network, so its messages are not trusted. It has few to send:
+another message, more of them than this process waits for, a descriptor, or a hello of another
+version ends it. So does missing PINGS_MISSED_MAX pings.
 
-Bounds: QUEUE_MAX sessions and sockets wait for a process that does not read; then it is ended.
+Bounds: QUEUE_MAX messages wait for a process that does not read; then it is ended.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import trio
 
@@ -28,21 +30,13 @@ from ipc.closing import Closer
 from ipc.framing import INTERNAL_FRAME_MAX_BYTES, FrameError, IpcError
 from routed.imsg.declaration import hello_of_this_process
 from routed.imsg.frames import frames_or_problem
-from routed.imsg.liveness import (
-    LIVENESS_CLASSES,
-    BfdConfigured,
-    LivenessEnd,
-    LivenessStop,
-    check_liveness_message,
-)
-from routed.imsg.liveness_probes import ProbesConfigured, ProbeSocketRequest
 from routed.imsg.messages import EngineHello, Ping, Pong
 from routed.log.logger import Logger
 from routed.model.bfd import BFD_SESSIONS_MAX
 from routed.parent.engine_process.output import EngineOutput
 from routed.parent.engine_process.spawn import EngineProcess
 
-__all__ = ["LivenessSession"]
+__all__ = ["ChildProtocol", "ChildSession"]
 
 PING_S = 5.0
 PINGS_MISSED_MAX = 6
@@ -53,30 +47,51 @@ QUEUE_MAX = 16 * BFD_SESSIONS_MAX
 """Messages that wait, each counted with its sessions: a few MB."""
 
 STOP_TIMEOUT_S = 1.0
-"""Time that the process has to notify the other systems that its sessions end."""
+"""Time that the process has to end in order, as liveness does: it says goodbye to its peers."""
 
 
-class LivenessSession:
-    """One liveness process, and the messages for it."""
+class ChildProtocol(NamedTuple):
+    """The messages of a kind of process, and the log events about it."""
+
+    classes: Mapping[type, int]
+    """The frame type of each message class."""
+    check: Callable[[int, bool], type]
+    """Returns the class of a message that the process has sent, by its type and whether it carries
+    a descriptor; raises `IpcError`."""
+    stop: object
+    """The request to exit."""
+    weight: Callable[[object], int]
+    """Returns what a message counts while it waits (QUEUE_MAX)."""
+    requests: tuple[type, ...]
+    """Classes of the messages that the process may send at any time."""
+    misbehaved: str
+    output: str
+
+
+class ChildSession:
+    """One process, and the messages for it."""
 
     def __init__(
         self,
         process: EngineProcess,
+        protocol: ChildProtocol,
         log: Logger,
         closer: Closer,
-        on_request: Callable[[ProbeSocketRequest], None],
+        on_request: Callable[[object], None],
     ) -> None:
         """Take over a started process.
 
         Args:
             process: owned from now on.
+            protocol: of its kind.
             log: for its output, and for its faults.
             closer: closes descriptors that it sends.
-            on_request: called when it requests a connecting socket.
+            on_request: called with each request of it.
         """
         self.process = process
         self.is_running = False
         """Whether it has said that it is of this version, and has not ended."""
+        self._protocol = protocol
         self._log = log
         self._on_request = on_request
         self._channel = Channel(process.channel, INTERNAL_FRAME_MAX_BYTES, closer)
@@ -99,9 +114,9 @@ class LivenessSession:
         self._messages.append((message, descriptor))
         self._has_messages.set()
         was_full = self._queued > QUEUE_MAX
-        self._queued += _weight(message)
+        self._queued += self._protocol.weight(message)
         if self._queued > QUEUE_MAX and not was_full:
-            self._log.emit("liveness-misbehaved", problem="it does not read its messages")
+            self._log.emit(self._protocol.misbehaved, problem="it does not read its messages")
             self.kill()
 
     @property
@@ -120,7 +135,7 @@ class LivenessSession:
     async def stop(self) -> None:
         """Let the process end its sessions in order; kill it if that takes too long."""
         if self.is_running:
-            self.send(LivenessStop())
+            self.send(self._protocol.stop)
             with trio.move_on_after(STOP_TIMEOUT_S):
                 await self._ended.wait()
         self.kill()
@@ -166,7 +181,7 @@ class LivenessSession:
             self._has_messages = trio.Event()
             while self._messages:
                 message, descriptor = self._messages.popleft()
-                self._queued -= _weight(message)
+                self._queued -= self._protocol.weight(message)
                 try:
                     await self._send(message, descriptor)
                 except ChannelClosed:
@@ -176,7 +191,7 @@ class LivenessSession:
                         os.close(descriptor)
 
     async def _send(self, message: object, descriptor: int | None) -> None:
-        frames, problem = frames_or_problem(message, types=LIVENESS_CLASSES)
+        frames, problem = frames_or_problem(message, types=self._protocol.classes)
         try:
             for frame in frames:
                 await self._channel.send(frame, descriptor)
@@ -192,16 +207,14 @@ class LivenessSession:
         except ChannelClosed:
             return  # it is ending: `run` reports how
         except IpcError as error:
-            self._log.emit("liveness-misbehaved", problem=error)
+            self._log.emit(self._protocol.misbehaved, problem=error)
             self.kill()
 
     async def _receive(self) -> None:
         frame, descriptor = await self._channel.receive()
         if descriptor is not None:
             self._channel.discard([descriptor])
-        message_class = check_liveness_message(
-            frame.type, LivenessEnd.LIVENESS, has_descriptor=descriptor is not None
-        )
+        message_class = self._protocol.check(frame.type, descriptor is not None)
         message: object = codec.decode(message_class, frame.body)
         match message:
             case Pong() if self._pings_missed:
@@ -214,7 +227,7 @@ class LivenessSession:
                 self._channel.refuse_descriptors()
                 self.is_running = True
                 self._has_greeted.set()
-            case ProbeSocketRequest() if self.is_running:
+            case _ if self.is_running and isinstance(message, self._protocol.requests):
                 self._on_request(message)
             case _:
                 raise IpcError("it is of another version than this process")
@@ -226,18 +239,8 @@ class LivenessSession:
                 self.send(Ping())  # one at a time: it stays queued while the process is stopped
             self._pings_missed += 1
             await trio.sleep(PING_S)
-        self._log.emit("liveness-misbehaved", problem=f"no answer to {PINGS_MISSED_MAX} pings")
+        self._log.emit(self._protocol.misbehaved, problem=f"no answer to {PINGS_MISSED_MAX} pings")
         self.kill()
 
     def _log_output(self, line: str) -> None:
-        self._log.emit("liveness-output", line=line)
-
-
-def _weight(message: object) -> int:
-    """Return how many sessions, probes or sockets a message is about."""
-    match message:
-        case BfdConfigured():
-            return 1 + len(message.sessions)
-        case ProbesConfigured():
-            return 1 + len(message.probes)
-    return 1
+        self._log.emit(self._protocol.output, line=line)

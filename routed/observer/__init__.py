@@ -1,0 +1,1 @@
+"""The observer: reads what the programs in the kernel count, without privileges."""
