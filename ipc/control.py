@@ -146,10 +146,8 @@ LEFT_OUT = "left_out"
 RESULT_LINE_BYTES_MAX = 2000
 CONFIG_SECTIONS = (
     "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "tables", "static",
-    "bfd", "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
-    "router_id", "user", "sandbox", "pid_file", "log", "fib", "interfaces", "static", "bfd",
-    "probes", "redistribute", "management", "keys", "filters", "summaries", "learn", "rules",
-    "allow_martians", "metrics", "dataplane",
+    "bfd", "probes", "redistribute", "management", "keys", "filters", "summaries", "learn",
+    "rules", "allow_martians", "metrics", "dataplane",
 )  # fmt: skip
 """The top-level keys of routes.yaml; a test compares them with the schema."""
 
