@@ -85,6 +85,7 @@ from tests.fakes.fib_writer import add, gathered, hop
 from tests.fakes.nup_pair import PEER, heartbeat
 from tests.fakes.wired_samples import sample
 from tests.fuzz.liveness_targets import LIVENESS_TARGETS
+from tests.fuzz.observer_targets import OBSERVER_TARGETS
 from tests.fuzz.probe_targets import PROBE_TARGETS
 from tests.fuzz.route_targets import ROUTE_TARGETS
 from tests.fuzz.target import Target, frame_with, frames_of
@@ -491,6 +492,7 @@ TARGETS: dict[str, Target] = {
     "import_line": Target(_import_line, _import_seeds, 512),
     "config": Target(_config, _config_seeds, 8192),
     **LIVENESS_TARGETS,
+    **OBSERVER_TARGETS,
     **PROBE_TARGETS,
     **ROUTE_TARGETS,
 }
