@@ -43,8 +43,8 @@ _BYTES = tuple(address.packed[:3] for address in _ADDRESSES)
 _INTEGERS = {int(address) << shift for address in _ADDRESSES for shift in (0, 96)}
 _INTERVAL_S = 0.05
 _DEPTH_MAX = 5
-_VALUES_MAX = 60
-"""Most values of an argument that are searched."""
+_VALUES_MAX = 400
+"""Most values of an argument that are searched: more than a configuration has."""
 _BYTES_MAX = 1 << 20
 """Most bytes of a value that are searched: more than a frame; the shared route table has more."""
 _CODE = (types.ModuleType, type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)

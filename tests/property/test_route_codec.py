@@ -234,18 +234,26 @@ def test_we_read_the_messages_of_pyroute2(operation: Operation) -> None:
     assert decode_route(message.payload) == KernelRoute(key, 12, value)
 
 
-@given(operations(), st.sampled_from([21, RTA_ENCAP, 23]))
+_EXPIRES = struct.pack("=IIi5I", 0, 0, 500, 0, 0, 0, 0, 0)
+"""RTA_CACHEINFO of a route that expires after 500 ticks."""
+
+
+@given(
+    operations(),
+    st.sampled_from([(21, bytes((1, 0, 0, 0))), (RTA_ENCAP, bytes((1, 0, 0, 0))), (12, _EXPIRES)]),
+)
 def test_an_attribute_that_we_never_write_makes_it_another_route(
-    operation: Operation, attribute: int
+    operation: Operation, attribute: tuple[int, bytes]
 ) -> None:
     if operation.kind is OpKind.REMOVE:
         return
     (message,) = split_messages(encode(operation, 1))
-    extra = struct.pack("=HHI", 8, attribute, 1)
+    number, payload = attribute
+    extra = struct.pack("=HH", 4 + len(payload), number) + payload
     expected = operation.value._replace(is_altered=True)
     route = decode_route(message.payload + extra)
     source = None if expected.attributes is None else expected.attributes.src
-    assert route == KernelRoute(operation.key, 205, expected, source, attribute == RTA_ENCAP)
+    assert route == KernelRoute(operation.key, 205, expected, source, number == RTA_ENCAP)
 
 
 @given(operations())
