@@ -35,7 +35,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 
 import kernel
@@ -236,7 +236,8 @@ class Soak:
     def _delete_route(self, router: str) -> None:
         """Delete the first route, as `ip route del` would."""
         for route in self._lab.kernel_routes(router)[:1]:
-            kernel.delete_route(self._lab.netlink(router), route)
+            with suppress(ProcessLookupError):  # its lease has expired since it was read
+                kernel.delete_route(self._lab.netlink(router), route)
 
     def _given_up(self) -> set[str]:
         """Return routers that a neighbor has not heard within the dead interval since the last
